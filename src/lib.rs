@@ -1,0 +1,4 @@
+//! Onggi: a container engine to learn from.
+pub mod error;
+pub mod runtime;
+pub mod sys;
