@@ -1,4 +1,7 @@
 //! Onggi: a container engine to learn from.
+pub mod cli;
+pub mod clock;
+pub mod engine;
 pub mod error;
 pub mod runtime;
 pub mod sys;

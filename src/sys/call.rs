@@ -153,7 +153,7 @@ pub mod fault {
         if role != *ROLE.lock().unwrap_or_else(|e| e.into_inner()) {
             return None;
         }
-        if COUNT.fetch_add(1, Ordering::Relaxed) + 1 != number.parse().ok()? {
+        if COUNT.fetch_add(1, Ordering::Relaxed) + 1 != number.parse::<u64>().ok()? {
             return None;
         }
         if let Ok(log) = std::env::var("ONGGI_FAULT_LOG") {

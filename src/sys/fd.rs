@@ -155,3 +155,13 @@ pub fn sealed_file(name: &str, content: &[u8]) -> SysResult<OwnedFd> {
     call("fcntl", || format!("{name}, F_ADD_SEALS"), || unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) as _ })?;
     Ok(file.into())
 }
+
+/// A copy of the descriptor `number` of another process (pidfd_getfd(2), Linux 5.6).
+///
+/// # Errors
+/// EPERM without the right to ptrace it, EBADF.
+pub fn take_from(process: BorrowedFd, number: RawFd) -> SysResult<OwnedFd> {
+    // SAFETY: integers only.
+    let raw = || unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) };
+    Ok(super::mount::owned(call("pidfd_getfd", || format!("pidfd, {number}, 0"), raw)?))
+}

@@ -16,6 +16,7 @@ pub mod process;
 pub mod sched;
 pub mod seccomp;
 pub mod terminal;
+pub mod watch;
 
 pub use call::{Reason, SysError, SysResult, because};
 

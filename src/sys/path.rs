@@ -257,3 +257,16 @@ fn inside(path: &Path) -> PathBuf {
 pub fn magic(fd: BorrowedFd) -> CString {
     CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap_or_default()
 }
+
+/// getcwd(2) itself: the C library hides that a directory is outside the root; the kernel says `(unreachable)/…`.
+///
+/// # Errors
+/// ENOENT when it was removed.
+pub fn working_directory() -> SysResult<PathBuf> {
+    use std::os::unix::ffi::OsStringExt;
+    let mut bytes = vec![0u8; libc::PATH_MAX as usize];
+    // SAFETY: pointer and length of one live buffer.
+    let length = call("getcwd", String::new, || unsafe { libc::syscall(libc::SYS_getcwd, bytes.as_mut_ptr(), bytes.len()) })?;
+    bytes.truncate((length as usize).saturating_sub(1));
+    Ok(PathBuf::from(std::ffi::OsString::from_vec(bytes)))
+}

@@ -1,0 +1,7 @@
+//! The command line: one file a noun; arguments and output only.
+
+pub mod oci;
+pub mod oci_events;
+pub mod oci_exec;
+pub mod oci_update;
+pub mod size;
