@@ -151,7 +151,8 @@ fn apply_v1(dir: &Path, rules: &[Rule]) -> Result<()> {
     Ok(())
 }
 
-type Exception = (Kind, Option<u32>, Option<u32>, u8);
+/// Type, major and minor number (None is any), access.
+pub type Exception = (Kind, Option<u32>, Option<u32>, u8);
 
 /// What the rules mean as v1's list can say it: one default (all or nothing) with exceptions. An exception can only be taken back as
 /// it was given: a hole in a wider one can't be said.
@@ -188,18 +189,18 @@ fn lines_v1(rules: &[Rule]) -> Result<Vec<(&'static str, String)>> {
     Ok(lines)
 }
 
-fn letters(access: u8) -> String {
+/// `rwm`
+pub fn letters(access: u8) -> String {
     [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')].iter().filter(|(bit, _)| access & bit != 0).map(|(_, letter)| letter).collect()
 }
 
-/// What v1's list allows, as (block, major, minor, letters); None when it allows all but some.
+/// What v1's list allows; None when it allows all but some.
 ///
 /// # Errors
 /// Unsupported for what the list can't say.
-pub fn allowed_v1(rules: &[Rule]) -> Result<Option<Vec<(bool, Option<u32>, Option<u32>, String)>>> {
+pub fn allowed_v1(rules: &[Rule]) -> Result<Option<Vec<Exception>>> {
     let (default, exceptions) = list_v1(rules)?;
-    let list = exceptions.into_iter().map(|(kind, major, minor, access)| (kind == Kind::Block, major, minor, letters(access))).collect();
-    Ok((!default).then_some(list))
+    Ok((!default).then_some(exceptions))
 }
 
 fn take_back(exceptions: &mut Vec<Exception>, rule: &Rule, kind: Kind) -> Result<()> {

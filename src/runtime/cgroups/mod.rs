@@ -137,6 +137,9 @@ pub(crate) const DELEGATION: &str = "run it in a group that systemd hands over t
 for all controllers, root sets `Delegate=yes` in a drop-in for user@.service (systemctl edit user@.service)";
 
 #[cfg(test)]
+mod kernel_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::runtime::spec::{DeviceRule, Memory, Pids};

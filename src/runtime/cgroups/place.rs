@@ -214,7 +214,8 @@ mod tests {
 
     #[test]
     fn rootless_without_a_group_of_its_own_runs_unlimited_or_says_what_to_do() {
-        let request = |limits| Request { layout: &v2(), cgroups_path: None, id: "x", systemd: false, rootless: true, limits };
+        let layout = v2();
+        let request = |limits| Request { layout: &layout, cgroups_path: None, id: "x", systemd: false, rootless: true, limits };
         assert_eq!(place(&request(false)), Ok(None));
         assert!(place(&request(true)).unwrap_err().hint.unwrap().contains("Delegate=yes"));
     }

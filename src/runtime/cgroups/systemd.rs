@@ -13,7 +13,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::dbus::{Bus, Call, Value};
-use super::devices;
+use super::devices::{self, Kind};
 use super::layout::below;
 use super::place::{Place, Request};
 use super::v2::{Size, checked_size, settings, weight_of_shares};
@@ -331,17 +331,17 @@ fn device_properties(resources: &Resources) -> Result<Vec<Property>> {
         return Ok(vec![("DevicePolicy", Value::text("auto")), ("DeviceAllow", Value::Array("(ss)".into(), vec![]))]);
     };
     let drivers = std::fs::read_to_string("/proc/devices").unwrap_or_default();
-    let name = |block: bool, major: Option<u32>, minor: Option<u32>| {
-        let kind = if block { "block" } else { "char" };
+    let name = |kind: Kind, major: Option<u32>, minor: Option<u32>| {
+        let word = if kind == Kind::Block { "block" } else { "char" };
         match (major, minor) {
-            (None, _) => Some(format!("{kind}-*")),
-            (Some(major), Some(minor)) => Some(format!("/dev/{kind}/{major}:{minor}")),
-            (Some(major), None) => Some(format!("{kind}-{}", driver(&drivers, block, major)?)),
+            (None, _) => Some(format!("{word}-*")),
+            (Some(major), Some(minor)) => Some(format!("/dev/{word}/{major}:{minor}")),
+            (Some(major), None) => Some(format!("{word}-{}", driver(&drivers, kind == Kind::Block, major)?)),
         }
     };
-    let entry = |(block, major, minor, letters): (bool, Option<u32>, Option<u32>, String)| {
+    let entry = |(kind, major, minor, access): devices::Exception| {
         // A driver that isn't loaded has no name and no devices.
-        Some(Value::Struct(vec![Value::text(name(block, major, minor)?), Value::text(letters)]))
+        Some(Value::Struct(vec![Value::text(name(kind, major, minor)?), Value::text(devices::letters(access))]))
     };
     let list = allowed.into_iter().filter_map(entry).collect();
     Ok(vec![("DevicePolicy", Value::text("strict")), ("DeviceAllow", Value::Array("(ss)".into(), list))])
