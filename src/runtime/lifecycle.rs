@@ -165,7 +165,9 @@ fn place_for(linux: &Linux, resources: &Resources, request: &Request) -> Result<
         rootless: !nix::unistd::geteuid().is_root() || users::in_user_namespace(),
         limits: cgroups::limits(resources),
     };
-    cgroups::place(&wanted)
+    let mut place = cgroups::place(&wanted)?;
+    place.iter_mut().for_each(cgroups::foresee);
+    Ok(place)
 }
 
 /// A container in the making. Dropped before it is kept, it takes everything back.

@@ -52,6 +52,17 @@ impl Drop for Created {
     }
 }
 
+/// Notes in `place` which directories [`create`] is going to make, so that a record written before tells whoever clears up after a maker
+/// that was killed in the midst of it.
+pub fn foresee(place: &mut Place) {
+    let missing = |dir: &Path| place.levels(dir).into_iter().filter(|level| !level.exists()).collect::<Vec<_>>();
+    let mut made: Vec<PathBuf> = Vec::new();
+    for dir in place.dirs() {
+        made.extend(missing(dir).into_iter().filter(|level| !made.contains(level)).collect::<Vec<_>>());
+    }
+    place.made = made;
+}
+
 /// Makes the groups of `place` and hands them the controllers that `resources` needs; `place.made` then tells which directories are
 /// ours. With systemd nothing is made yet: a scope can't be without a process, so [`attach`] does it.
 ///
