@@ -3,5 +3,6 @@ pub mod cli;
 pub mod clock;
 pub mod engine;
 pub mod error;
+pub mod image;
 pub mod runtime;
 pub mod sys;

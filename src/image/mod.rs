@@ -1,0 +1,2 @@
+//! Images: what a container's file system starts as.
+pub mod probe;
