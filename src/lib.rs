@@ -1,8 +1,13 @@
-//! Onggi: a container engine to learn from.
-pub mod cli;
+//! Onggi: a container engine to learn from. The map: modules in the order in which the book's chapters need them.
 pub mod clock;
-pub mod engine;
 pub mod error;
-pub mod image;
-pub mod runtime;
+pub mod id;
 pub mod sys;
+
+pub mod runtime;
+
+pub mod image;
+
+pub mod engine;
+
+pub mod cli;

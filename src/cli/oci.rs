@@ -17,7 +17,7 @@ use crate::engine::foreground::{self, Signals, Streams};
 use crate::error::{Class, Doing, Error, Result};
 use crate::runtime::lifecycle::{self, Choices, Request};
 use crate::runtime::state::{self, Store};
-use crate::runtime::{bundle, cgroups, default_spec, features};
+use crate::runtime::{bundle, cgroups, default_spec, features, own_program};
 use crate::sys::fd;
 
 /// The options before the command.
@@ -245,6 +245,9 @@ fn dispatch(runtime: &Runtime) -> Result<u8> {
         }
         _ => {}
     }
+    if matches!(runtime.command, Command::Create(_) | Command::Run(_) | Command::Exec(_)) {
+        own_program::protect()?;
+    }
     let store = Store::open(&global.root.clone().unwrap_or_else(state::default_root))?;
     match &runtime.command {
         Command::Create(args) => create(&store, args, global, false).map(|_| 0),
@@ -281,6 +284,7 @@ fn create(store: &Store, args: &CreateArgs, global: &Global, foreground: bool) -
         no_new_keyring: args.no_new_keyring,
         preserve_fds: args.preserve_fds,
         systemd_cgroup: global.systemd_cgroup,
+        ends_with_maker: false,
     };
     let created = lifecycle::create(store, Request { id: args.id.clone(), bundle, choices, rootfs: None, stdio: None, console })?;
     for warning in &created.warnings {

@@ -83,6 +83,7 @@ pub struct Init<'a> {
     pub no_pivot: bool,
     pub new_keyring: bool,
     pub preserve_fds: i32,
+    pub ends_with_maker: bool,
 }
 
 /// In the child, from its first breath: becomes the container, or tells the parent why it can't.
@@ -160,6 +161,11 @@ pub fn run(init: &mut Init) -> Result<Infallible> {
     labels::apply(init.process, &files)?;
     drop(files);
     become_unprivileged(parent, init.process, &init.sets, init.filter.as_ref())?;
+
+    if init.ends_with_maker {
+        // After the change of user, which clears it. Should our maker be gone already, the next word to it fails.
+        process::die_with_parent().doing(|| "end with our maker".into())?;
+    }
 
     // Only the program is missing. It is looked up as the user that it runs as.
     enter_working_directory(&init.process.cwd)?;

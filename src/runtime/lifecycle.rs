@@ -46,6 +46,8 @@ pub struct Choices {
     pub no_new_keyring: bool,
     pub preserve_fds: i32,
     pub systemd_cgroup: bool,
+    /// The container's first process ends with its maker.
+    pub ends_with_maker: bool,
 }
 
 /// A container that waits for `start`.
@@ -129,6 +131,7 @@ pub fn create(store: &Store, request: Request) -> Result<Created> {
             no_pivot: request.choices.no_pivot,
             new_keyring: !request.choices.no_new_keyring,
             preserve_fds: request.choices.preserve_fds,
+            ends_with_maker: request.choices.ends_with_maker,
         })
     };
     making.child = Some(pidfd);

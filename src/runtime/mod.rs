@@ -22,6 +22,7 @@ pub mod lifecycle;
 pub mod mount_options;
 pub mod mounts;
 pub mod namespaces;
+pub mod own_program;
 pub mod program;
 pub mod rootfs;
 pub mod seccomp;

@@ -130,7 +130,7 @@ pub fn default_root() -> PathBuf {
     }
     match std::env::var_os("XDG_RUNTIME_DIR") {
         Some(dir) if !dir.is_empty() => PathBuf::from(dir).join("onggi/oci"),
-        _ => std::env::temp_dir().join(format!("onggi-{}/oci", nix::unistd::getuid())),
+        _ => std::env::temp_dir().join(format!("onggi-{}/oci", super::users::outer_uid())),
     }
 }
 

@@ -120,3 +120,13 @@ pub fn in_user_namespace() -> bool {
         Err(_) => false,
     }
 }
+
+/// The user outside of this user namespace who is root inside; our own uid when there is none.
+pub fn outer_uid() -> u32 {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let outer = map.lines().find_map(|line| {
+        let numbers: Vec<u32> = line.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+        matches!(numbers[..], [0, _, _]).then(|| numbers[1])
+    });
+    outer.filter(|_| in_user_namespace()).unwrap_or_else(|| nix::unistd::getuid().as_raw())
+}

@@ -280,3 +280,22 @@ pub fn start_time(pid: i32) -> Option<u64> {
     // The name, field 2, is in brackets and may hold anything, brackets and blanks too.
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
+
+/// execveat(2) with AT_EMPTY_PATH: becomes the program that `program` is open on. Returns only when it could not.
+pub fn execveat(program: BorrowedFd, argv: &[CString], envp: &[CString]) -> SysError {
+    let list = |strings: &[CString]| strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>();
+    let (argv_p, envp_p) = (list(argv), list(envp));
+    let describe = || format!("{}, \"\", argv, envp, AT_EMPTY_PATH", super::mount::fd_name(program.as_raw_fd()));
+    if let Err(injected) = call("execveat", describe, || 0) {
+        return injected;
+    }
+    // SAFETY: an open descriptor, an empty C string, and two arrays of valid C strings that end with NULL.
+    unsafe { libc::syscall(libc::SYS_execveat, program.as_raw_fd(), c"".as_ptr(), argv_p.as_ptr(), envp_p.as_ptr(), libc::AT_EMPTY_PATH) };
+    SysError::new("execveat", describe(), Errno::last())
+}
+
+/// The name that ps(1) shows (PR_SET_NAME), at most 15 bytes.
+pub fn set_name(name: &std::ffi::CStr) {
+    // SAFETY: PR_SET_NAME reads a C string of at most 16 bytes.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+}

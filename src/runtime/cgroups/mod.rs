@@ -76,6 +76,13 @@ pub fn apply(place: &Place, resources: &Resources, update: bool) -> Result<()> {
     devices::apply(place, &resources.devices, update)
 }
 
+/// Whether this host counts swap apart: v1 can have it switched off (`swapaccount=0`), v2 always does.
+pub fn counts_swap() -> bool {
+    let Ok(layout) = detect() else { return false };
+    let memory = layout.legacy().iter().find(|hierarchy| hierarchy.controllers.iter().any(|name| name == "memory"));
+    memory.map_or(layout.unified().is_some(), |hierarchy| hierarchy.mount.join("memory.memsw.limit_in_bytes").exists())
+}
+
 /// Whether there is anything in `resources` at all.
 pub fn asks(resources: &Resources) -> bool {
     limits(resources) || !resources.devices.is_empty()

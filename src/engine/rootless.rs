@@ -1,0 +1,116 @@
+//! Without root's rights: this whole program moves into a user namespace of its own, as its root, and goes on as if nothing were.
+//!
+//! Inside, it may mount, make namespaces and give files to users, and outside all of that belongs to one ordinary user and the range of
+//! ids that `/etc/subuid` grants them. Whoever made the range map must stay outside: a helper process is cloned before the move, and
+//! calls newuidmap for the one that moved.
+//!
+//! See it: `cat /proc/P/uid_map`. Read: user_namespaces(7), newuidmap(1), subuid(5).
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::unistd::{getegid, geteuid};
+
+use crate::error::{Class, Doing, Error, Result};
+use crate::runtime::spec::IdMapping;
+use crate::runtime::sync::{self, Message};
+use crate::runtime::{own_program, users};
+use crate::sys::namespace::{self, CLONE_NEWNS, CLONE_NEWUSER};
+use crate::sys::process::{self, Clone, Forked};
+use crate::sys::{Reason, because};
+
+static MOVE: Reason = Reason {
+    id: "rootless.move",
+    en: "an ordinary user becomes root of a user namespace: root over what they own, nothing more",
+    ko: "보통 사용자가 사용자 네임스페이스의 root가 된다: 자기 것에 대해서만 root다",
+    see: "cat /proc/{P}/uid_map",
+};
+
+/// Moves this process into a user namespace, unless it is root already, and starts it anew there. To be called first of all.
+///
+/// # Errors
+/// Denied where the host forbids user namespaces, with where to look.
+pub fn enter() -> Result<()> {
+    if geteuid().is_root() {
+        return Ok(());
+    }
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    let (uids, gids) = (mappings("/etc/subuid", uid), mappings("/etc/subgid", gid));
+    because(&MOVE);
+    let helper = Helper::begin(std::process::id() as i32, uids, gids)?;
+    let forbidden = |e: Error| e.hint("this host forbids user namespaces to ordinary users; `onggi doctor` says which setting and how to change it");
+    namespace::unshare(CLONE_NEWUSER | CLONE_NEWNS).doing(|| "make a user namespace".into()).map_err(forbidden)?;
+    helper.finish()?;
+    users::become_root()?;
+    // The new self runs from a read-only mount, which we may make now: see own_program.
+    let program = own_program::read_only_mount().doing(|| "start from a read-only copy of this program".into())?;
+    own_program::restart(&program)
+}
+
+/// One's own id as root, and behind it the range of the file, when there is one that newuidmap can grant.
+fn mappings(file: &str, own: u32) -> Vec<IdMapping> {
+    let mut mappings = vec![IdMapping { container_id: 0, host_id: own, size: 1 }];
+    let helper = if file.ends_with("subuid") { "newuidmap" } else { "newgidmap" };
+    if let Some((first, count)) = range(file).filter(|_| installed(helper)) {
+        mappings.push(IdMapping { container_id: 1, host_id: first, size: count });
+    }
+    mappings
+}
+
+/// The first range of the calling *user* in `/etc/subuid` or `/etc/subgid` (both are keyed by user): `ann:100000:65536`.
+pub fn range(file: &str) -> Option<(u32, u32)> {
+    let uid = geteuid();
+    let name = nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name);
+    let text = std::fs::read_to_string(file).ok()?;
+    text.lines().find_map(|line| {
+        let mut fields = line.trim().split(':');
+        let who = fields.next()?;
+        let ours = Some(who) == name.as_deref() || who.parse() == Ok(uid.as_raw());
+        let (first, count) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        (ours && count > 0).then_some((first, count))
+    })
+}
+
+/// Whether a program is on PATH.
+pub fn installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
+/// The process that stays outside to write the maps.
+struct Helper {
+    pair: sync::Pair,
+    pidfd: OwnedFd,
+}
+
+impl Helper {
+    fn begin(moved: i32, uids: Vec<IdMapping>, gids: Vec<IdMapping>) -> Result<Helper> {
+        let mut pair = sync::pair()?;
+        match process::clone3(&Clone::default()).doing(|| "clone a helper for the maps".into())? {
+            Forked::Child => {
+                let Ok(socket) = pair.theirs() else { process::exit_now(1) };
+                if socket.wait_for_go().is_err() {
+                    process::exit_now(1);
+                }
+                let answer = match users::write_mappings(moved, &uids, &gids) {
+                    Ok(()) => Message::Ready,
+                    Err(e) => Message::Failed(Box::new(e)),
+                };
+                let _ = socket.tell(&answer);
+                process::exit_now(0)
+            }
+            Forked::Parent { pidfd, .. } => Ok(Helper { pair, pidfd }),
+        }
+    }
+
+    fn finish(mut self) -> Result<()> {
+        let socket = self.pair.ours()?;
+        socket.tell(&Message::Go)?;
+        let answer = socket.hear()?;
+        let _ = process::wait(self.pidfd.as_fd());
+        match answer {
+            Some(Message::Ready) => Ok(()),
+            Some(Message::Failed(e)) => Err(*e),
+            _ => Err(Error::new(Class::System, "write the maps of the user namespace", "the helper ended without a word")),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! This program runs inside of containers for a moment, as their first process, before it becomes theirs. In that moment
+//! `/proc/self/exe` is *our file on the host*: an image whose program is `#!/proc/self/exe` makes us run as its program, and once we
+//! have ended it could open that same file for writing and replace it (CVE-2019-5736).
+//!
+//! So before anything else we start ourselves anew from a mount of our own file that is read-only, attached nowhere, and dissolved
+//! as soon as the new self runs: there is no path to it, and nobody can make it writable again. It costs one execveat(2), half a
+//! millisecond. Who may not mount runs from a sealed copy in memory instead.
+//!
+//! See it: `ls -l /proc/P/exe` while a container is being made. Read: open_tree(2), mount_setattr(2), memfd_create(2), fcntl(2) F_ADD_SEALS.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+
+use crate::error::{Class, Doing, Error, Result};
+use crate::sys::mount::{self, Attributes, MOUNT_ATTR_RDONLY};
+use crate::sys::{fd, process};
+
+const OURSELVES: &str = "/proc/self/exe";
+
+/// Makes sure that this process' program can't be written to through `/proc`. Either returns at once, or starts this process anew with
+/// the same arguments: so it is called first of all.
+///
+/// # Errors
+/// ENOMEM, EMFILE.
+pub fn protect() -> Result<()> {
+    let doing = || "start from a read-only copy of this program".to_string();
+    if is_protected().doing(doing)? {
+        process::set_name(c"onggi");
+        return Ok(());
+    }
+    let copy = read_only_mount().or_else(|_| sealed_copy()).doing(doing)?;
+    restart(&copy)
+}
+
+/// Starts this process anew from `program`, with the same arguments and environment. Returns only when it can't.
+///
+/// # Errors
+/// What execveat(2) says.
+pub fn restart(program: &OwnedFd) -> Result<()> {
+    let c_string = |text: std::ffi::OsString| CString::new(text.into_vec()).unwrap_or_default();
+    let argv: Vec<CString> = std::env::args_os().map(c_string).collect();
+    let envp: Vec<CString> = std::env::vars_os()
+        .map(|(mut name, value)| {
+            name.push("=");
+            name.push(value);
+            c_string(name)
+        })
+        .collect();
+    let fact = process::execveat(program.as_fd(), &argv, &envp);
+    Err(Error::sys("start from a read-only copy of this program", fact).class(Class::System))
+}
+
+fn is_protected() -> crate::sys::SysResult<bool> {
+    if mount::is_read_only(OURSELVES.as_ref())? {
+        return Ok(true);
+    }
+    // A sealed file in memory has no other name than this.
+    Ok(std::fs::read_link(OURSELVES).is_ok_and(|name| name.to_string_lossy().starts_with("/memfd:onggi")))
+}
+
+/// Our own file as a detached, read-only mount.
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN.
+pub fn read_only_mount() -> crate::sys::SysResult<OwnedFd> {
+    let tree = mount::clone_tree(None, OURSELVES.as_ref(), false)?;
+    mount::mount_setattr(tree.as_fd(), Attributes { set: MOUNT_ATTR_RDONLY, ..Attributes::default() }, false, None)?;
+    Ok(tree)
+}
+
+fn sealed_copy() -> crate::sys::SysResult<OwnedFd> {
+    let bytes = std::fs::read(OURSELVES)
+        .map_err(|e| crate::sys::SysError::new("read", OURSELVES, nix::errno::Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO))))?;
+    fd::sealed_file("onggi", &bytes)
+}
