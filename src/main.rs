@@ -1,1 +1,3 @@
+//! The program `onggi`: parse, dispatch, exit code.
+
 fn main() {}

@@ -36,10 +36,10 @@ pub fn enter() -> Result<()> {
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     let (uids, gids) = (mappings("/etc/subuid", uid), mappings("/etc/subgid", gid));
     because(&MOVE);
-    let helper = Helper::begin(std::process::id() as i32, uids, gids)?;
+    let writer = MapWriter::begin(std::process::id() as i32, uids, gids)?;
     let forbidden = |e: Error| e.hint("this host forbids user namespaces to ordinary users; `onggi doctor` says which setting and how to change it");
     namespace::unshare(CLONE_NEWUSER | CLONE_NEWNS).doing(|| "make a user namespace".into()).map_err(forbidden)?;
-    helper.finish()?;
+    writer.finish()?;
     users::become_root()?;
     // The new self runs from a read-only mount, which we may make now: see own_program.
     let program = own_program::read_only_mount().doing(|| "start from a read-only copy of this program".into())?;
@@ -49,8 +49,8 @@ pub fn enter() -> Result<()> {
 /// One's own id as root, and behind it the range of the file, when there is one that newuidmap can grant.
 fn mappings(file: &str, own: u32) -> Vec<IdMapping> {
     let mut mappings = vec![IdMapping { container_id: 0, host_id: own, size: 1 }];
-    let helper = if file.ends_with("subuid") { "newuidmap" } else { "newgidmap" };
-    if let Some((first, count)) = range(file).filter(|_| installed(helper)) {
+    let granter = if file.ends_with("subuid") { "newuidmap" } else { "newgidmap" };
+    if let Some((first, count)) = range(file).filter(|_| installed(granter)) {
         mappings.push(IdMapping { container_id: 1, host_id: first, size: count });
     }
     mappings
@@ -77,13 +77,13 @@ pub fn installed(program: &str) -> bool {
 }
 
 /// The process that stays outside to write the maps.
-struct Helper {
+struct MapWriter {
     pair: sync::Pair,
     pidfd: OwnedFd,
 }
 
-impl Helper {
-    fn begin(moved: i32, uids: Vec<IdMapping>, gids: Vec<IdMapping>) -> Result<Helper> {
+impl MapWriter {
+    fn begin(moved: i32, uids: Vec<IdMapping>, gids: Vec<IdMapping>) -> Result<MapWriter> {
         let mut pair = sync::pair()?;
         match process::clone3(&Clone::default()).doing(|| "clone a helper for the maps".into())? {
             Forked::Child => {
@@ -98,7 +98,7 @@ impl Helper {
                 let _ = socket.tell(&answer);
                 process::exit_now(0)
             }
-            Forked::Parent { pidfd, .. } => Ok(Helper { pair, pidfd }),
+            Forked::Parent { pidfd, .. } => Ok(MapWriter { pair, pidfd }),
         }
     }
 

@@ -50,9 +50,9 @@ pub fn write_mappings(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Resul
         fs::write(format!("/proc/{pid}/setgroups").as_ref(), "deny").doing(|| "give up setgroups(2)".into())?;
         write_map(pid, "gid_map", gids)?;
     } else {
-        map_with_helper("newgidmap", pid, gids)?;
+        map_with_setuid_program("newgidmap", pid, gids)?;
     }
-    if is_own_id(uids, geteuid().as_raw()) { write_map(pid, "uid_map", uids) } else { map_with_helper("newuidmap", pid, uids) }
+    if is_own_id(uids, geteuid().as_raw()) { write_map(pid, "uid_map", uids) } else { map_with_setuid_program("newuidmap", pid, uids) }
 }
 
 fn is_own_id(mappings: &[IdMapping], id: u32) -> bool {
@@ -64,16 +64,16 @@ fn write_map(pid: i32, file: &str, mappings: &[IdMapping]) -> Result<()> {
     fs::write(format!("/proc/{pid}/{file}").as_ref(), &lines).doing(|| format!("write the {file} of the user namespace"))
 }
 
-fn map_with_helper(helper: &str, pid: i32, mappings: &[IdMapping]) -> Result<()> {
-    let mut command = Command::new(helper);
+fn map_with_setuid_program(program: &str, pid: i32, mappings: &[IdMapping]) -> Result<()> {
+    let mut command = Command::new(program);
     command.arg(pid.to_string());
     for m in mappings {
         command.args([m.container_id.to_string(), m.host_id.to_string(), m.size.to_string()]);
     }
-    let doing = || format!("map more than one id with {helper}");
+    let doing = || format!("map more than one id with {program}");
     let output = match command.output() {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            let error = Error::new(Class::NotFound, doing(), format!("{helper} is not installed"));
+            let error = Error::new(Class::NotFound, doing(), format!("{program} is not installed"));
             return Err(error.hint("install the package `uidmap` (Debian, Ubuntu) or `shadow-utils` (Fedora), or map only your own id"));
         }
         other => other.doing(doing)?,

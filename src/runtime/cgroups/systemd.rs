@@ -110,15 +110,15 @@ pub fn expand_slice(slice: &str) -> Result<String> {
 }
 
 /// A bus on which systemd answers; with it, whether it is systemd's own socket.
-struct Manager {
+struct Systemd {
     bus: Bus,
     direct: bool,
 }
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 
-impl Manager {
-    fn connect(user: bool) -> Result<Manager> {
+impl Systemd {
+    fn connect(user: bool) -> Result<Systemd> {
         let address = |variable: &str, fallback: String| std::env::var(variable).ok().filter(|value| !value.is_empty()).unwrap_or(fallback);
         let runtime = std::env::var("XDG_RUNTIME_DIR").unwrap_or_else(|_| format!("/run/user/{}", nix::unistd::getuid()));
         let (bus, own) = match user {
@@ -126,10 +126,10 @@ impl Manager {
             false => (address("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/run/dbus/system_bus_socket".into()), "unix:path=/run/systemd/private".into()),
         };
         match Bus::connect(&bus, false) {
-            Ok(bus) => Ok(Manager { bus, direct: false }),
+            Ok(bus) => Ok(Systemd { bus, direct: false }),
             // A host without a bus still has systemd's own socket, for root and the user it belongs to.
             Err(first) => match Bus::connect(&own, true) {
-                Ok(bus) => Ok(Manager { bus, direct: true }),
+                Ok(bus) => Ok(Systemd { bus, direct: true }),
                 Err(_) => {
                     Err(first.hint("systemd is asked over D-Bus: see DBUS_SESSION_BUS_ADDRESS and XDG_RUNTIME_DIR for a user, /run/dbus for root"))
                 }
@@ -168,7 +168,7 @@ impl Manager {
 /// In which group the user's systemd itself is the root.
 fn manager_group() -> Result<String> {
     let body = vec![Value::text("org.freedesktop.systemd1.Manager"), Value::text("ControlGroup")];
-    let answer = Manager::connect(true)?.call("org.freedesktop.DBus.Properties", "Get", body)?;
+    let answer = Systemd::connect(true)?.call("org.freedesktop.DBus.Properties", "Get", body)?;
     Ok(answer.first().and_then(Value::as_text).unwrap_or("").to_string())
 }
 
@@ -182,13 +182,13 @@ pub fn start_unit(place: &Place, pid: i32, resources: &Resources) -> Result<()> 
     let mut properties = scope_properties(unit, pid);
     properties.extend(limit_properties(place, resources)?);
     let body = vec![Value::text(&unit.name), Value::text("replace"), property_list(properties), Value::Array("(sa(sv))".into(), vec![])];
-    let mut manager = Manager::connect(unit.user)?;
+    let mut systemd = Systemd::connect(unit.user)?;
     let story = |e: Error| Error { doing: format!("have systemd make the scope {}: {}", unit.name, e.doing), ..e };
-    match manager.job("StartTransientUnit", body.clone()) {
+    match systemd.job("StartTransientUnit", body.clone()) {
         Err(e) if e.class == Class::Conflict => {
             // A scope of this name that failed is kept for its log; it makes way when told to.
-            let _ = manager.call("org.freedesktop.systemd1.Manager", "ResetFailedUnit", vec![Value::text(&unit.name)]);
-            manager.job("StartTransientUnit", body).map_err(story)
+            let _ = systemd.call("org.freedesktop.systemd1.Manager", "ResetFailedUnit", vec![Value::text(&unit.name)]);
+            systemd.job("StartTransientUnit", body).map_err(story)
         }
         answer => answer.map_err(story),
     }
@@ -206,7 +206,7 @@ pub fn set_properties(place: &Place, resources: &Resources) -> Result<()> {
     }
     because(&UNIT);
     let body = vec![Value::text(&unit.name), Value::Bool(true), property_list(properties)];
-    Manager::connect(unit.user)?.call("org.freedesktop.systemd1.Manager", "SetUnitProperties", body).map(drop)
+    Systemd::connect(unit.user)?.call("org.freedesktop.systemd1.Manager", "SetUnitProperties", body).map(drop)
 }
 
 /// Stops the scope; one that is gone is fine.
@@ -216,17 +216,17 @@ pub fn set_properties(place: &Place, resources: &Resources) -> Result<()> {
 pub fn stop_unit(place: &Place) -> Result<()> {
     let Some(unit) = &place.unit else { return Ok(()) };
     because(&UNIT);
-    let mut manager = match Manager::connect(unit.user) {
-        Ok(manager) => manager,
+    let mut systemd = match Systemd::connect(unit.user) {
+        Ok(systemd) => systemd,
         Err(_) if place.dirs().iter().all(|dir| !dir.exists()) => return Ok(()),
         Err(e) => return Err(e),
     };
-    match manager.job("StopUnit", vec![Value::text(&unit.name), Value::text("replace")]) {
+    match systemd.job("StopUnit", vec![Value::text(&unit.name), Value::text("replace")]) {
         Err(e) if e.class != Class::NotFound => return Err(e),
         _ => {}
     }
     // Fails when there is nothing to forget, which is what we want.
-    let _ = manager.call("org.freedesktop.systemd1.Manager", "ResetFailedUnit", vec![Value::text(&unit.name)]);
+    let _ = systemd.call("org.freedesktop.systemd1.Manager", "ResetFailedUnit", vec![Value::text(&unit.name)]);
     Ok(())
 }
 
