@@ -144,6 +144,18 @@ fn a_failed_create_leaves_nothing() {
 }
 
 #[test]
+fn what_a_crash_left_under_our_own_name_is_taken_over_and_removed() {
+    let Some(mut place) = ours("crash") else { return };
+    create(&mut place, &Resources::default()).unwrap().keep();
+    let mut again = Place { made: vec![], named_by_us: true, ..place.clone() };
+    create(&mut again, &Resources::default()).unwrap().keep();
+    assert!(again.made.is_empty());
+    remove(&again).unwrap();
+    assert!(place.dirs().iter().all(|dir| !dir.exists()));
+    remove(&place).unwrap();
+}
+
+#[test]
 fn what_is_still_populated_is_not_removed_and_says_why() {
     let Some(place) = ours("busy") else { return };
     let child = Waiting::shell("sleep 100");

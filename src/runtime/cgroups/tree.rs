@@ -207,7 +207,7 @@ pub fn attach(place: &Place, pid: i32, resources: &Resources) -> Result<()> {
     Ok(())
 }
 
-/// Removes the groups that we made, with all that the container made inside of them. What is missing is fine.
+/// Removes the groups that are ours, with all that the container made inside of them. What is missing is fine.
 ///
 /// # Errors
 /// Conflict when processes are still there after two seconds, with their PIDs.
@@ -220,15 +220,17 @@ pub fn remove(place: &Place) -> Result<()> {
         let mut inside = Vec::new();
         subgroups(dir, &mut inside);
         inside.iter().try_for_each(|sub| remove_dir(sub))?;
-        if place.unit.is_some() || place.made.iter().any(|made| made == dir) {
+        if place.unit.is_some() || place.named_by_us || place.made.iter().any(|made| made == dir) {
             remove_dir(dir)?;
         }
     }
     // Parents go when nobody else is in them.
     let leaves = place.dirs();
     place.made.iter().rev().filter(|dir| !leaves.contains(&dir.as_path())).for_each(|dir| drop(fs::rmdir(dir)));
-    if place.in_our_folder {
-        leaves.iter().filter_map(|dir| dir.parent()).for_each(|dir| drop(fs::rmdir(dir)));
+    if place.named_by_us {
+        let folder =
+            leaves.iter().filter_map(|dir| dir.parent()).filter(|dir| dir.ends_with("onggi") && !place.mounts.iter().any(|mount| mount == dir));
+        folder.for_each(|dir| drop(fs::rmdir(dir)));
     }
     Ok(())
 }
