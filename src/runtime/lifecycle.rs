@@ -331,12 +331,10 @@ pub fn kill(store: &Store, id: &str, signal: i32, all: bool) -> Result<()> {
     // A container without a PID namespace of its own doesn't end with its first process.
     let shares_pids =
         !record.spec.linux.as_ref().is_some_and(|l| l.namespaces.iter().any(|n| n.kind == super::spec::NamespaceKind::Pid && n.path.is_none()));
-    if all || (signal == libc::SIGKILL && shares_pids) {
-        if let Some(place) = &record.cgroup {
-            let there = !cgroups::processes(place).is_empty();
-            cgroups::kill_all(place, signal)?;
-            return if there || all { Ok(()) } else { Err(Error::new(Class::Conflict, doing(), "container not running")) };
-        }
+    if let Some(place) = record.cgroup.as_ref().filter(|_| all || (signal == libc::SIGKILL && shares_pids)) {
+        let there = !cgroups::processes(place).is_empty();
+        cgroups::kill_all(place, signal)?;
+        return if there || all { Ok(()) } else { Err(Error::new(Class::Conflict, doing(), "container not running")) };
     }
     let Some(handle) = handle else {
         return if all { Ok(()) } else { Err(Error::new(Class::Conflict, doing(), "container not running")) };
