@@ -3,28 +3,6 @@
 //! Read [`lifecycle`] first, then [`init`], the heart; each other file is one chapter of it.
 //! Source: the OCI runtime specification 1.2, <https://github.com/opencontainers/runtime-spec>.
 
-pub mod attributes;
-pub mod bundle;
-pub mod capabilities;
-pub mod cgroup_mounts;
-pub mod cgroups;
-pub mod copy;
-pub mod default_spec;
-pub mod devices;
-pub mod exec;
-pub mod explain;
-pub mod features;
-pub mod hooks;
-pub mod init;
-pub mod kernel_files;
-pub mod labels;
-pub mod lifecycle;
-pub mod mount_options;
-pub mod mounts;
-pub mod namespaces;
-pub mod own_program;
-pub mod program;
-pub mod rootfs;
 pub mod seccomp;
 pub mod spec;
 pub mod state;
