@@ -3,6 +3,7 @@
 //! Read [`lifecycle`] first, then [`init`], the heart; each other file is one chapter of it.
 //! Source: the OCI runtime specification 1.2, <https://github.com/opencontainers/runtime-spec>.
 
+pub mod capabilities;
 pub mod seccomp;
 pub mod spec;
 pub mod state;
