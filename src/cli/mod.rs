@@ -5,4 +5,6 @@ pub mod oci;
 pub mod oci_events;
 pub mod oci_exec;
 pub mod oci_update;
+pub mod run;
 pub mod size;
+pub mod volume;

@@ -24,7 +24,6 @@ pub struct Defaults {
 /// What is known of the container beside the request.
 pub struct Facts<'a> {
     pub id: &'a str,
-    pub name: &'a str,
     pub image: &'a Defaults,
     pub user: User,
     pub rootfs: PathBuf,

@@ -9,4 +9,5 @@ pub mod home;
 pub mod record;
 pub mod request;
 pub mod rootless;
+pub mod run;
 pub mod users;
