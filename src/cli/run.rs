@@ -364,7 +364,7 @@ fn host(text: &str) -> Result<(String, String)> {
 
 fn cpus(text: &str) -> std::result::Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(number) if number >= 0.01 && number < 1e6 => Ok(number),
+        Ok(number) if (0.01..1e6).contains(&number) => Ok(number),
         _ => Err("it is not a number of CPUs from 0.01 up".into()),
     }
 }

@@ -186,7 +186,7 @@ impl Unpacking {
     fn make_folder(&mut self, folder: &OwnedFd, name: &Path, path: &Path) -> Result<()> {
         let doing = || format!("unpack {}", path.display());
         match lstat(folder, name) {
-            Some(stat) if stat.st_mode & libc::S_IFMT == libc::S_IFDIR => return Ok(()),
+            Some(stat) if stat.st_mode & libc::S_IFMT == libc::S_IFDIR => Ok(()),
             Some(stat) => {
                 remove(folder, name).doing(doing)?;
                 path::mkdirat(folder, name, 0o700).doing(doing)?;
