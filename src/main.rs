@@ -57,8 +57,12 @@ fn main() -> ExitCode {
         Ok(onggi) => onggi,
         Err(e) => {
             let _ = e.print();
-            // Docker's `run` answers 125 for its own errors, a wrong option among them.
-            return if e.use_stderr() { 125.into() } else { 0.into() };
+            // Docker answers 1 for a command that it doesn't know, and 125 for a wrong option.
+            return match e.kind() {
+                clap::error::ErrorKind::InvalidSubcommand => 1.into(),
+                _ if e.use_stderr() => 125.into(),
+                _ => 0.into(),
+            };
         }
     };
     match dispatch(onggi) {

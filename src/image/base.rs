@@ -1,7 +1,7 @@
 //! The image `base`: made from the host's own programs, without a network, on its first use. A real image in the store: one layer, a
 //! config, a manifest, and a reference like any other.
 //!
-//! See it: `onggi image inspect base`, `onggi history base`.
+//! See it: `onggi run --rm base ls -l /usr/bin`, `cat /var/lib/onggi/images/repositories.json`.
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};

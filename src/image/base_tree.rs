@@ -114,7 +114,7 @@ impl Tree {
         programs.extend(tree.busybox()?);
         if !tree.has("usr/bin/sh") {
             return Err(Error::new(Class::NotFound, "make the image base", "this host has neither sh nor busybox")
-                .hint("install busybox, or pull an image: `onggi pull alpine`"));
+                .hint("install busybox (Debian: apt install busybox-static)"));
         }
         tree.libraries(programs)?;
         tree.terminals();

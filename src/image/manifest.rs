@@ -2,7 +2,7 @@
 //!
 //! Fields that we don't know are left out here and stay in the blob, whose bytes nobody changes.
 //!
-//! See it: `onggi image inspect base`, `jq . /var/lib/onggi/images/blobs/sha256/…`. Source: OCI image specification 1.1, descriptor.md,
+//! See it: `jq . /var/lib/onggi/images/blobs/sha256/…`. Source: OCI image specification 1.1, descriptor.md,
 //! manifest.md, image-index.md, config.md.
 
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 //!
 //! This is on the way of every `run`: three small files are read, and one look is taken at the top snapshot.
 //!
-//! See it: `onggi image inspect base`.
+//! See it: `cat /var/lib/onggi/images/repositories.json`.
 
 use std::path::PathBuf;
 
@@ -52,7 +52,7 @@ pub fn resolve(store: &Store, name: &str) -> Result<Image> {
         Some(manifest) => manifest.clone(),
         None => by_id(store, references.values(), name)?.ok_or_else(|| match reference.clone() {
             Ok(_) => Error::new(Class::NotFound, format!("find the image {name}"), "there is none of this name here")
-                .hint("`onggi images` lists those that are here; `onggi pull` gets others; `base` is made from this host by itself"),
+                .hint("the image `base` is made from this host's own programs by itself"),
             Err(not_a_reference) => not_a_reference,
         })?,
     };

@@ -36,7 +36,7 @@ static LAST: AtomicPtr<Reason> = AtomicPtr::new(std::ptr::null_mut());
 static SPEAKER: AtomicI32 = AtomicI32::new(0);
 
 /// Calls that only ask or keep house: true, but no step of making a container.
-const QUIET: &[&str] = &["fstat", "fstatfs", "statvfs", "fcntl", "waitid", "socketpair", "read", "getcwd", "capget", "pidfd_open", "open", "dup2"];
+const QUIET: &[&str] = &["fstat", "fstatfs", "statvfs", "fcntl", "waitid", "socketpair", "read", "getcwd", "capget", "pidfd_open", "open", "openat2", "dup2"];
 
 /// From here on this process, and what it clones, tells its calls on standard error.
 ///
@@ -95,8 +95,30 @@ fn human(event: &Event, pid: i32, telling: &Telling) -> String {
         Ok(value) => value.to_string(),
         Err(errno) => format!("{red}{}{plain}", errno_text(errno)),
     };
-    text.push_str(&format!("  {dim}[{pid}]{plain} {}({}) = {answer}\n", event.call, event.args));
+    text.push_str(&format!("  {dim}[{pid}]{plain} {}({}) = {answer}\n", event.call, shorten(event.args)));
     text
+}
+
+/// A container's ID or a digest has 64 hexadecimal digits; twelve tell them apart, and the line stays readable.
+fn shorten(args: &str) -> String {
+    let (mut out, mut run) = (String::with_capacity(args.len()), String::new());
+    for letter in args.chars().chain(['\0']) {
+        if letter.is_ascii_hexdigit() {
+            run.push(letter);
+            continue;
+        }
+        if run.len() == 64 {
+            out.push_str(&run[..12]);
+            out.push('…');
+        } else {
+            out.push_str(&run);
+        }
+        run.clear();
+        if letter != '\0' {
+            out.push(letter);
+        }
+    }
+    out
 }
 
 fn json(event: &Event, pid: i32) -> String {
@@ -110,4 +132,16 @@ fn json(event: &Event, pid: i32) -> String {
             serde_json::json!({ "id": reason.id, "en": reason.en, "ko": reason.ko, "see": reason.see.replace("{P}", &pid.to_string()) });
     }
     format!("{object}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shorten;
+
+    #[test]
+    fn only_whole_ids_are_cut_short() {
+        let id = "0123456789abcdef".repeat(4);
+        assert_eq!(shorten(&format!("/run/{id}/x, 0755")), "/run/0123456789ab…/x, 0755");
+        assert_eq!(shorten("dead beef 0x1f"), "dead beef 0x1f");
+    }
 }

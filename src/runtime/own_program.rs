@@ -12,9 +12,18 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
+use nix::errno::Errno;
+
 use crate::error::{Class, Doing, Error, Result};
 use crate::sys::mount::{self, Attributes, MOUNT_ATTR_RDONLY};
-use crate::sys::{fd, process};
+use crate::sys::{Reason, because, fd, process};
+
+static PROTECT: Reason = Reason {
+    id: "own_program.protect",
+    en: "this program starts anew from a read-only copy of its own file: it will be inside the container for a moment, and nobody there may change it",
+    ko: "이 프로그램은 자기 파일의 읽기 전용 사본에서 다시 시작한다: 잠시 컨테이너 안에 있게 되므로 안에서 고칠 수 없어야 한다",
+    see: "ls -l /proc/{P}/exe",
+};
 
 const OURSELVES: &str = "/proc/self/exe";
 
@@ -29,6 +38,7 @@ pub fn protect() -> Result<()> {
         process::set_name(c"onggi");
         return Ok(());
     }
+    because(&PROTECT);
     let copy = read_only_mount().or_else(|_| sealed_copy()).doing(doing)?;
     restart(&copy)
 }
@@ -64,9 +74,27 @@ fn is_protected() -> crate::sys::SysResult<bool> {
 /// # Errors
 /// EPERM without CAP_SYS_ADMIN.
 pub fn read_only_mount() -> crate::sys::SysResult<OwnedFd> {
-    let tree = mount::clone_tree(None, OURSELVES.as_ref(), false)?;
+    let tree = match mount::clone_tree(None, OURSELVES.as_ref(), false) {
+        // We have just moved into a new mount namespace, and the link still means the old one's mount (open_tree(2): EINVAL). The same
+        // file stands in the new one under its name.
+        Err(e) if e.errno() == Errno::EINVAL => {
+            let name = std::fs::read_link(OURSELVES).map_err(|_| e.clone())?;
+            let tree = mount::clone_tree(None, &name, false)?;
+            if !is_same_file(&tree) {
+                return Err(e);
+            }
+            tree
+        }
+        done => done?,
+    };
     mount::mount_setattr(tree.as_fd(), Attributes { set: MOUNT_ATTR_RDONLY, ..Attributes::default() }, false, None)?;
     Ok(tree)
+}
+
+fn is_same_file(tree: &OwnedFd) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let there = crate::sys::path::stat(tree.as_fd()).map(|stat| (stat.st_dev, stat.st_ino)).ok();
+    there.is_some() && there == std::fs::metadata(OURSELVES).map(|ours| (ours.dev(), ours.ino())).ok()
 }
 
 fn sealed_copy() -> crate::sys::SysResult<OwnedFd> {
