@@ -251,7 +251,7 @@ fn dispatch(runtime: &Runtime) -> Result<u8> {
     let store = Store::open(&global.root.clone().unwrap_or_else(state::default_root))?;
     match &runtime.command {
         Command::Create(args) => create(&store, args, global, false).map(|_| 0),
-        Command::Start { id } => lifecycle::start(&store, id).map(|()| 0),
+        Command::Start { id } => lifecycle::start(&store, id).map(|failures| warn_all(&failures)).map(|()| 0),
         Command::Run(args) => run_container(&store, args, global),
         Command::State { id } => print_json(&store.state(&store.load(id)?)).map(|()| 0),
         Command::Kill { all, id, signal } => lifecycle::kill(&store, id, signal_number(signal)?, *all).map(|()| 0),
@@ -284,6 +284,7 @@ fn create(store: &Store, args: &CreateArgs, global: &Global, foreground: bool) -
         no_new_keyring: args.no_new_keyring,
         preserve_fds: args.preserve_fds,
         systemd_cgroup: global.systemd_cgroup,
+        rootless: global.rootless.parse().ok(),
         ends_with_maker: false,
     };
     let created = lifecycle::create(store, Request { id: args.id.clone(), bundle, choices, rootfs: None, stdio: None, console })?;
@@ -323,7 +324,7 @@ fn run_container(store: &Store, args: &RunArgs, global: &Global) -> Result<u8> {
     let signals = if args.detach { None } else { Some(Signals::take()?) };
     let made = create(store, &args.create, global, !args.detach)?;
     let id = &args.create.id;
-    let outcome = streams(made.terminal).and_then(|streams| lifecycle::start(store, id).map(|()| streams));
+    let outcome = streams(made.terminal).and_then(|streams| lifecycle::start(store, id).map(|failures| warn_all(&failures)).map(|()| streams));
     let streams = match outcome {
         Ok(streams) => streams,
         Err(e) => {

@@ -24,7 +24,7 @@ use super::digest::{ChainId, DiffId};
 use super::layers::{self, Unpacked, in_user_namespace};
 use super::store::{Store, Temporary, make_dir, sync_parent};
 use crate::error::{Class, Doing, Error, Result};
-use crate::sys::{SysError, SysResult, child_mount, mount, path};
+use crate::sys::{Reason, SysError, SysResult, because, child_mount, mount, path};
 
 /// fsconfig(2) takes strings of fewer bytes than this.
 const LONGEST_VALUE: usize = 256;
@@ -148,7 +148,15 @@ enum Way {
     Child,
 }
 
+static STACK: Reason = Reason {
+    id: "snapshot.overlay",
+    en: "the image's layers are stacked read-only; one more layer on top, this container's own, takes what it writes",
+    ko: "이미지 층은 읽기 전용으로 쌓고, 맨 위에 이 컨테이너만의 층을 하나 더 올려 쓴 것을 받는다",
+    see: "head -1 /proc/{P}/mountinfo",
+};
+
 fn overlay(prepared: &Prepared) -> SysResult<OwnedFd> {
+    because(&STACK);
     let mut refused = None;
     for way in [Way::OneByOne, Way::OneString, Way::Child] {
         match overlay_by(prepared, way) {

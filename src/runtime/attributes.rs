@@ -54,6 +54,11 @@ pub fn check(process: &Process, at: &str) -> std::result::Result<(), (String, St
             return Err((format!("{at}.scheduler.priority"), "it is not between 0 and 99".into()));
         }
     }
+    for (name, list) in process.exec_cpu_affinity.iter().flat_map(|a| [("initial", &a.initial), ("final", &a.last)]) {
+        if let Some(Err(why)) = list.as_deref().filter(|list| !list.is_empty()).map(super::affinity::parse) {
+            return Err((format!("{at}.execCPUAffinity.{name}"), why));
+        }
+    }
     if let Some(io) = &process.io_priority {
         if number(IO_CLASSES, &io.class).is_none() {
             return Err((format!("{at}.ioPriority.class"), format!("{:?} is no class of ioprio_set(2)", io.class)));

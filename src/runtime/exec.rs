@@ -14,7 +14,7 @@ use super::program::Start;
 use super::spec::{Linux, Process};
 use super::state::{Record, Status, Store};
 use super::sync::{self, Message};
-use super::{cgroups, labels, lifecycle, namespaces, seccomp};
+use super::{affinity, cgroups, labels, lifecycle, namespaces, seccomp};
 use crate::error::{Class, Error, Result};
 use crate::sys::call::fault;
 use crate::sys::namespace::CLONE_NEWUSER;
@@ -63,7 +63,11 @@ pub fn exec(store: &Store, id: &str, request: Request) -> Result<Running> {
     let mut pair = sync::pair()?;
     let files = super::kernel_files::KernelFiles::open()?;
     // The stage goes into the v1 groups before it enters anything, with the rights of the host.
-    let enter = || record.cgroup.as_ref().filter(|place| place.unit.is_none()).map_or(Ok(()), cgroups::enter_legacy);
+    let affinity = request.process.exec_cpu_affinity.clone().unwrap_or_default();
+    let enter = || {
+        affinity::apply(affinity.initial.as_deref(), "process.execCPUAffinity.initial")?;
+        record.cgroup.as_ref().filter(|place| place.unit.is_none()).map_or(Ok(()), cgroups::enter_legacy)
+    };
     let side = namespaces::fork(&plan, cgroup.as_ref().map(|dir| dir.as_fd()), &mut pair, enter, |_| Ok(()))?;
     let namespaces::Side::Parent { pid, pidfd } = side else {
         init::enter_container(Entering {

@@ -36,7 +36,8 @@ static LAST: AtomicPtr<Reason> = AtomicPtr::new(std::ptr::null_mut());
 static SPEAKER: AtomicI32 = AtomicI32::new(0);
 
 /// Calls that only ask or keep house: true, but no step of making a container.
-const QUIET: &[&str] = &["fstat", "fstatfs", "statvfs", "fcntl", "waitid", "socketpair", "read", "getcwd", "capget", "pidfd_open", "open", "openat2", "dup2"];
+const QUIET: &[&str] =
+    &["fstat", "fstatfs", "statvfs", "fcntl", "waitid", "socketpair", "read", "getcwd", "capget", "pidfd_open", "open", "openat2", "dup2"];
 
 /// From here on this process, and what it clones, tells its calls on standard error.
 ///

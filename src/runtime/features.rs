@@ -46,7 +46,7 @@ pub fn features() -> Value {
             },
             "apparmor": { "enabled": labels::apparmor_is_on() },
             "selinux": { "enabled": labels::selinux_is_on() },
-            "intelRdt": { "enabled": false },
+            "intelRdt": { "enabled": true },
             "mountExtensions": { "idmap": { "enabled": true } },
         },
         "annotations": { "org.onggi.version": env!("CARGO_PKG_VERSION") },

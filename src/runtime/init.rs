@@ -16,7 +16,7 @@ use super::mounts::{self, Prepared};
 use super::namespaces::{self, Plan};
 use super::spec::{CapabilitySets, Linux, Process, Spec};
 use super::sync::{Message, Socket};
-use super::{attributes, capabilities, devices, hooks, labels, program, rootfs, seccomp, sysctl, terminal, users};
+use super::{affinity, attributes, capabilities, devices, hooks, labels, program, rootfs, seccomp, sysctl, terminal, users};
 use crate::error::{Doing, Error, Result};
 use crate::sys::namespace::{CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER};
 use crate::sys::{Reason, because, fd, ids, namespace, path, process, sched};
@@ -306,6 +306,8 @@ fn join_container(entering: &Entering) -> Result<Infallible> {
     because(&SESSION);
     process::setsid().doing(|| "start a session".into())?;
     take_streams(&entering.stdio, &entering.console, entering.process, false)?;
+    let last = entering.process.exec_cpu_affinity.as_ref().and_then(|affinity| affinity.last.as_deref());
+    affinity::apply(last, "process.execCPUAffinity.final")?;
     for warning in attributes::apply(entering.process, entering.linux, &entering.files)? {
         parent.tell(&Message::Warning(warning))?;
     }

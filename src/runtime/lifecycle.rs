@@ -19,7 +19,7 @@ use super::program::{self, Start};
 use super::spec::{Hooks, Linux, Process, Resources};
 use super::state::{self, ProcessId, Record, State, Status, Store};
 use super::sync::{self, Message, Socket};
-use super::{cgroups, hooks, labels, mounts, namespaces, seccomp, users};
+use super::{cgroups, hooks, labels, mounts, namespaces, rdt, seccomp, users};
 use crate::clock;
 use crate::error::{Class, Doing, Error, Result};
 use crate::sys::call::fault;
@@ -46,6 +46,8 @@ pub struct Choices {
     pub no_new_keyring: bool,
     pub preserve_fds: i32,
     pub systemd_cgroup: bool,
+    /// Whether to do without a cgroup where none may be made; None asks who we are.
+    pub rootless: Option<bool>,
     /// The container's first process ends with its maker.
     pub ends_with_maker: bool,
 }
@@ -80,6 +82,7 @@ pub fn create(store: &Store, request: Request) -> Result<Created> {
     let prepared = mounts::prepare(spec, &request.bundle.dir)?;
     let resources = resources_of(linux);
     let place = place_for(linux, &resources, &request)?;
+    let rdt = linux.intel_rdt.as_ref().map(|wanted| rdt::place(wanted, &request.id)).transpose()?;
 
     let record = Record {
         id: request.id.clone(),
@@ -90,6 +93,7 @@ pub fn create(store: &Store, request: Request) -> Result<Created> {
         maker: ProcessId::now(std::process::id() as i32).unwrap_or(ProcessId { pid: 0, start_time: 0 }),
         init: None,
         cgroup: place,
+        rdt,
         pid_file: request.choices.pid_file.clone(),
         systemd_cgroup: request.choices.systemd_cgroup,
         spec: spec.clone(),
@@ -143,6 +147,9 @@ pub fn create(store: &Store, request: Request) -> Result<Created> {
     if let Some(place) = making.record.cgroup.as_ref().filter(|_| attach) {
         cgroups::attach(place, pid, &resources)?;
     }
+    if let (Some(group), Some(wanted)) = (&making.record.rdt, &linux.intel_rdt) {
+        rdt::apply(group, wanted, pid)?;
+    }
     let ours = pair.ours()?;
     ours.tell(&Message::Go)?;
     let warnings = attend(&ours, &making)?;
@@ -166,7 +173,7 @@ fn place_for(linux: &Linux, resources: &Resources, request: &Request) -> Result<
         cgroups_path: linux.cgroups_path.as_deref(),
         id: &request.id,
         systemd: request.choices.systemd_cgroup,
-        rootless: !nix::unistd::geteuid().is_root() || users::in_user_namespace(),
+        rootless: request.choices.rootless.unwrap_or_else(|| !nix::unistd::geteuid().is_root() || users::in_user_namespace()),
         limits: cgroups::limits(resources),
     };
     let mut place = cgroups::place(&wanted)?;
@@ -298,8 +305,9 @@ pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
 /// Starts the program of a created container.
 ///
 /// # Errors
-/// Conflict when it isn't in the state `created`; CommandNotFound and CommandNotRunnable for its program.
-pub fn start(store: &Store, id: &str) -> Result<()> {
+/// Conflict when it isn't in the state `created`; CommandNotFound and CommandNotRunnable for its program. Answers which poststart hooks
+/// failed: runtime.md wants that to be a warning, and the container to live on.
+pub fn start(store: &Store, id: &str) -> Result<Vec<Error>> {
     fault::role("start");
     let _held = store.load(id).and_then(|_| store.hold(id))?;
     let record = store.load(id)?;
@@ -312,14 +320,8 @@ pub fn start(store: &Store, id: &str) -> Result<()> {
     // Without its FIFO a container is no longer waiting; see Store::status.
     let _ = std::fs::remove_file(dir.join("exec.fifo"));
     started?;
-    if let Some(hooks) = &record.spec.hooks {
-        let state = json(&state::state_of(&record, Status::Running));
-        for failure in hooks::run_all("poststart", &hooks.poststart, &state) {
-            // runtime.md: a failed poststart hook is a warning, the container lives on; runc and Docker stop it, and so do we not.
-            eprintln!("onggi: warning: {}", failure.one_line());
-        }
-    }
-    Ok(())
+    let hooks = record.spec.hooks.as_ref();
+    Ok(hooks.map_or_else(Vec::new, |hooks| hooks::run_all("poststart", &hooks.poststart, &json(&state::state_of(&record, Status::Running)))))
 }
 
 /// Sends a signal to a container's first process, or with `all` to every process in it.
@@ -374,6 +376,7 @@ pub fn delete(store: &Store, id: &str, force: bool) -> Result<Vec<Error>> {
         cgroups::kill_all(place, libc::SIGKILL)?;
         cgroups::remove(place)?;
     }
+    record.rdt.iter().for_each(rdt::remove);
     let failures = match &record.spec.hooks {
         Some(hooks) => hooks::run_all("poststop", &hooks.poststop, &json(&state::state_of(&record, Status::Stopped))),
         None => Vec::new(),

@@ -3,6 +3,7 @@
 //! Read [`lifecycle`] first, then [`init`], the heart; each other file is one chapter of it.
 //! Source: the OCI runtime specification 1.2, <https://github.com/opencontainers/runtime-spec>.
 
+pub mod affinity;
 pub mod attributes;
 pub mod bundle;
 pub mod capabilities;
@@ -24,6 +25,7 @@ pub mod mounts;
 pub mod namespaces;
 pub mod own_program;
 pub mod program;
+pub mod rdt;
 pub mod rootfs;
 pub mod seccomp;
 pub mod spec;

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::cgroups::{self, Place};
+use super::rdt;
 use super::spec::{OCI_VERSION, Spec};
 use crate::error::{Class, Doing, Error, Result};
 use crate::sys::{fs, process};
@@ -69,6 +70,7 @@ pub struct Record {
     pub maker: ProcessId,
     pub init: Option<ProcessId>,
     pub cgroup: Option<Place>,
+    pub rdt: Option<rdt::Group>,
     pub pid_file: Option<PathBuf>,
     /// `LISTEN_FDS` and other choices of `create` that `exec` shares.
     pub systemd_cgroup: bool,
@@ -337,6 +339,7 @@ pub fn clear(record: &Record) -> Result<()> {
         cgroups::kill_all(place, libc::SIGKILL)?;
         cgroups::remove(place)?;
     }
+    record.rdt.iter().for_each(rdt::remove);
     if let Some(file) = &record.pid_file {
         let _ = std::fs::remove_file(file);
     }

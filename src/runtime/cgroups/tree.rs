@@ -243,12 +243,11 @@ pub fn remove(place: &Place) -> Result<()> {
     }
     // Parents go when nobody else is in them.
     let leaves = place.dirs();
-    place.made.iter().rev().filter(|dir| !leaves.contains(&dir.as_path())).for_each(|dir| drop(fs::rmdir(dir)));
+    let mut parents: BTreeSet<&Path> = place.made.iter().map(PathBuf::as_path).filter(|dir| !leaves.contains(dir)).collect();
     if place.named_by_us {
-        let folder =
-            leaves.iter().filter_map(|dir| dir.parent()).filter(|dir| dir.ends_with("onggi") && !place.mounts.iter().any(|mount| mount == dir));
-        folder.for_each(|dir| drop(fs::rmdir(dir)));
+        parents.extend(leaves.iter().filter_map(|dir| dir.parent()).filter(|dir| !place.mounts.iter().any(|mount| mount == dir)));
     }
+    parents.into_iter().rev().for_each(|dir| drop(fs::rmdir(dir)));
     Ok(())
 }
 
