@@ -1,2 +1,23 @@
-//! Images: what a container's file system starts as.
+//! Images: what a container's file system starts as. A stack of layers and a config, found under digests and named by references.
+//!
+//! Read [`digest`] first, then [`manifest`] and [`store`]; [`layers`] and [`snapshot`] turn an image into directories and a mount;
+//! [`base`] makes one from the host's own programs.
+//! Source: the OCI image specification 1.1, <https://github.com/opencontainers/image-spec>.
+
+pub mod base;
+mod base_tree;
+mod copy;
+pub mod digest;
+mod host_programs;
+pub mod layers;
+mod libraries;
+pub mod manifest;
 pub mod probe;
+pub mod reference;
+mod resolve;
+pub mod snapshot;
+pub mod store;
+#[cfg(test)]
+mod testing;
+
+pub use resolve::{Image, resolve};

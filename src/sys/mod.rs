@@ -6,6 +6,7 @@
 
 pub mod bpf;
 pub mod call;
+pub mod child_mount;
 pub mod fd;
 pub mod fs;
 pub mod ids;
@@ -17,6 +18,7 @@ pub mod sched;
 pub mod seccomp;
 pub mod terminal;
 pub mod watch;
+pub mod xattr;
 
 pub use call::{Reason, SysError, SysResult, because};
 

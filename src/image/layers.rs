@@ -1,0 +1,435 @@
+//! A layer: the tar archive of what changed, unpacked into a directory that overlay can stack.
+//!
+//! A layer comes from strangers. Each name in it is resolved by the kernel inside the directory (`sys::path`): `..`, absolute names
+//! and links lead nowhere else. What the archive says by names, overlay says by other means:
+//!
+//! ```text
+//! in the archive        in the directory                        it means
+//! .wh.NAME              NAME, a character device 0:0            NAME of the layers below is gone
+//! DIR/.wh..wh..opq      xattr trusted.overlay.opaque=y on DIR   all that the layers below have in DIR is gone
+//! ```
+//! In a user namespace the attribute is `user.overlay.opaque`, and device nodes are left out: nobody there may make them.
+//!
+//! See it: `tar tvf LAYER`, `ls -l /var/lib/onggi/snapshots/*/fs`. Read: tar(5), openat2(2), the kernel's filesystems/overlayfs.rst.
+//! Source: OCI image specification, layer.md.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmodat, utimensat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::UnlinkatFlags;
+use tar::EntryType;
+
+use super::digest::{DiffId, Hashing};
+use crate::error::{Doing, Error, Result};
+use crate::sys::{path, xattr};
+
+/// What became of a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unpacked {
+    pub diff_id: DiffId,
+    /// Bytes of the archive.
+    pub size: u64,
+    pub entries: u64,
+    /// Device nodes left out, because this is a user namespace.
+    pub devices_left_out: u64,
+    /// Files that belong to ids which this user namespace doesn't map, and now to its root.
+    pub owners_unmapped: u64,
+}
+
+/// Unpacks the (uncompressed) archive into `root`, an empty directory. `below` are the directories of the layers below it, the
+/// uppermost first: a folder that the archive only implies looks as it does there.
+///
+/// # Errors
+/// Invalid when the archive is cut off, wants out of the directory, or contradicts itself; ENOSPC, EPERM.
+pub fn unpack(archive: impl Read, root: &Path, below: &[PathBuf]) -> Result<Unpacked> {
+    let open = |dir: &Path| path::open_root(dir).doing(|| format!("open {}", dir.display()));
+    let mut unpacking = Unpacking {
+        root: open(root)?,
+        below: below.iter().map(|dir| open(dir)).collect::<Result<_>>()?,
+        folder: None,
+        folder_times: BTreeMap::new(),
+        restricted: in_user_namespace(),
+        devices_left_out: 0,
+        owners_unmapped: 0,
+    };
+    let mut archive = tar::Archive::new(Hashing::new(archive));
+    let mut entries = 0;
+    for entry in archive.entries().map_err(unreadable)? {
+        unpacking.entry(entry.map_err(unreadable)?)?;
+        entries += 1;
+    }
+    unpacking.set_folder_times()?;
+    // What follows the archive's end (padding, as a rule) counts for its digest.
+    let mut rest = archive.into_inner();
+    std::io::copy(&mut rest, &mut std::io::sink()).map_err(unreadable)?;
+    let (_, digest, size) = rest.finish();
+    let Unpacking { devices_left_out, owners_unmapped, .. } = unpacking;
+    Ok(Unpacked { diff_id: DiffId(digest), size, entries, devices_left_out, owners_unmapped })
+}
+
+/// Whether this process lives in a user namespace below the first, whose inode has a number of its own (PROC_USER_INIT_INO).
+pub fn in_user_namespace() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self/ns/user").is_ok_and(|ns| ns.ino() != 0xEFFF_FFFD)
+}
+
+/// The attribute that makes overlay hide the layers below a directory; another one where `trusted.` may not be written.
+pub fn opaque_attribute(restricted: bool) -> &'static str {
+    if restricted { "user.overlay.opaque" } else { "trusted.overlay.opaque" }
+}
+
+/// Whether this is overlay's mark of a deletion: a character device 0:0.
+pub fn is_whiteout(stat: &libc::stat) -> bool {
+    stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == 0
+}
+
+struct Unpacking {
+    root: OwnedFd,
+    below: Vec<OwnedFd>,
+    /// The folder of the last entry: archives go folder by folder.
+    folder: Option<(PathBuf, OwnedFd)>,
+    /// Set last, because each file put into a folder changes its time.
+    folder_times: BTreeMap<PathBuf, TimeSpec>,
+    restricted: bool,
+    devices_left_out: u64,
+    owners_unmapped: u64,
+}
+
+/// What an entry's header says about its owner, mode, time and attributes.
+struct Attributes {
+    uid: u64,
+    gid: u64,
+    mode: u32,
+    time: TimeSpec,
+    xattrs: Vec<(String, Vec<u8>)>,
+}
+
+impl Unpacking {
+    fn entry(&mut self, mut entry: tar::Entry<'_, impl Read>) -> Result<()> {
+        let kind = entry.header().entry_type();
+        if kind == EntryType::XGlobalHeader {
+            return Ok(());
+        }
+        let path = inside(&entry.path_bytes())?;
+        let attributes = attributes(&mut entry).map_err(|e| unreadable_entry(&path, e))?;
+        let Some(name) = path.file_name().map(PathBuf::from) else {
+            // The root itself, `./`.
+            let root = self.root.try_clone().doing(|| "duplicate a descriptor".into())?;
+            self.folder_times.insert(PathBuf::new(), attributes.time);
+            return self.apply(&root, Path::new("."), &path, &attributes, kind);
+        };
+        let parent = path.parent().unwrap_or(Path::new(""));
+        let folder = self.folder(parent)?;
+        let done = match name.as_os_str().as_bytes() {
+            b".wh..wh..opq" => self.mark_opaque(&folder, Path::new("."), parent),
+            // Marks of aufs' own, which only Docker of long ago wrote.
+            [b'.', b'w', b'h', b'.', b'.', b'w', b'h', b'.', ..] => Ok(()),
+            [b'.', b'w', b'h', b'.', deleted @ ..] => self.whiteout(&folder, deleted, &path),
+            _ => self.make(&folder, &name, &path, &mut entry, kind).and_then(|made| match made {
+                true => self.apply(&folder, &name, &path, &attributes, kind),
+                false => Ok(()),
+            }),
+        };
+        self.folder = Some((parent.to_path_buf(), folder));
+        done
+    }
+
+    /// Makes what the entry is. False when there is nothing whose attributes could be set.
+    fn make(&mut self, folder: &OwnedFd, name: &Path, path: &Path, entry: &mut tar::Entry<'_, impl Read>, kind: EntryType) -> Result<bool> {
+        let doing = || format!("unpack {}", path.display());
+        if kind == EntryType::Directory {
+            return self.make_folder(folder, name, path).map(|()| true);
+        }
+        match kind {
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                remove(folder, name).doing(doing)?;
+                let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
+                let file = path::openat2(folder.as_fd(), name, flags, 0o600, path::RESOLVE_BENEATH | path::RESOLVE_NO_SYMLINKS).doing(doing)?;
+                copy_content(entry, File::from(file), path)?;
+            }
+            EntryType::Symlink => {
+                let target = link_name(entry, path)?;
+                remove(folder, name).doing(doing)?;
+                path::symlinkat(&target, folder, name).doing(doing)?;
+            }
+            EntryType::Link => return self.hard_link(folder, name, path, &link_name(entry, path)?).map(|()| false),
+            EntryType::Fifo => {
+                remove(folder, name).doing(doing)?;
+                path::mknodat(folder, name, libc::S_IFIFO | 0o600, 0).doing(doing)?;
+            }
+            EntryType::Char | EntryType::Block => {
+                if self.restricted {
+                    self.devices_left_out += 1;
+                    return Ok(false);
+                }
+                let header = entry.header();
+                let number = |part: std::io::Result<Option<u32>>| part.map(|n| n.unwrap_or(0)).map_err(|e| unreadable_entry(path, e));
+                let device = libc::makedev(number(header.device_major())?, number(header.device_minor())?);
+                let mode = if kind == EntryType::Char { libc::S_IFCHR } else { libc::S_IFBLK };
+                remove(folder, name).doing(doing)?;
+                path::mknodat(folder, name, mode | 0o600, device).doing(doing)?;
+            }
+            _ => return Err(Error::invalid(doing(), format!("entries of type {:?} have no meaning in a layer", kind.as_byte() as char))),
+        }
+        // A folder that was here is now something else.
+        self.folder_times.retain(|folder, _| !folder.starts_with(path));
+        Ok(true)
+    }
+
+    fn make_folder(&mut self, folder: &OwnedFd, name: &Path, path: &Path) -> Result<()> {
+        let doing = || format!("unpack {}", path.display());
+        match lstat(folder, name) {
+            Some(stat) if stat.st_mode & libc::S_IFMT == libc::S_IFDIR => return Ok(()),
+            Some(stat) => {
+                remove(folder, name).doing(doing)?;
+                path::mkdirat(folder, name, 0o700).doing(doing)?;
+                // Deleted and made anew in one layer: what the layers below have in it stays deleted.
+                if is_whiteout(&stat) { self.mark_opaque(folder, name, path) } else { Ok(()) }
+            }
+            None => path::mkdirat(folder, name, 0o700).doing(doing),
+        }
+    }
+
+    /// A second name of a file in the same layer. A link at the end of `target` is itself the file.
+    fn hard_link(&mut self, folder: &OwnedFd, name: &Path, path: &Path, target: &Path) -> Result<()> {
+        let doing = || format!("unpack {}, a hard link to {}", path.display(), target.display());
+        let target = inside(target.as_os_str().as_bytes()).map_err(|e| Error::invalid(doing(), e.one_line()))?;
+        if target == path {
+            return Ok(());
+        }
+        let missing = |_| Error::invalid(doing(), "there is no such file in this layer");
+        let target_name = target.file_name().ok_or(()).map_err(missing)?;
+        let parent = target.parent().unwrap_or(Path::new(""));
+        let target_folder = path::open_in(self.root.as_fd(), parent, libc::O_PATH | libc::O_DIRECTORY).map_err(|_| ()).map_err(missing)?;
+        let stat = lstat(&target_folder, Path::new(target_name)).ok_or(()).map_err(missing)?;
+        if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
+            return Err(Error::invalid(doing(), "a folder has one name only"));
+        }
+        remove(folder, name).doing(doing)?;
+        nix::unistd::linkat(&target_folder, target_name, folder, name, nix::fcntl::AtFlags::empty()).doing(doing)
+    }
+
+    fn whiteout(&mut self, folder: &OwnedFd, deleted: &[u8], path: &Path) -> Result<()> {
+        if deleted.is_empty() || deleted == b"." || deleted == b".." {
+            return Err(Error::invalid(format!("unpack {}", path.display()), "a whiteout names one file"));
+        }
+        let name = Path::new(std::ffi::OsStr::from_bytes(deleted));
+        match lstat(folder, name) {
+            // This layer has one of its own: only what lies below is deleted, which a file hides by being there.
+            Some(stat) if stat.st_mode & libc::S_IFMT == libc::S_IFDIR => self.mark_opaque(folder, name, path),
+            Some(_) => Ok(()),
+            // Also in a user namespace, unlike all other device nodes (Linux 5.8).
+            None => path::mknodat(folder, name, libc::S_IFCHR, 0).doing(|| format!("unpack {}", path.display())),
+        }
+    }
+
+    fn mark_opaque(&self, folder: &OwnedFd, name: &Path, path: &Path) -> Result<()> {
+        xattr::set(folder.as_fd(), name, opaque_attribute(self.restricted), b"y").doing(|| format!("hide what lies below {}", path.display()))
+    }
+
+    /// Owner, mode, attributes, times; in this order, because a new owner takes setuid bits and file capabilities away.
+    fn apply(&mut self, folder: &OwnedFd, name: &Path, path: &Path, attributes: &Attributes, kind: EntryType) -> Result<()> {
+        let doing = || format!("unpack {}", path.display());
+        self.chown(folder, name, path, attributes)?;
+        if kind != EntryType::Symlink {
+            // Not a link: it was made just now, in a folder that is ours alone.
+            fchmodat(folder, name, Mode::from_bits_truncate(attributes.mode & 0o7777), FchmodatFlags::FollowSymlink).doing(doing)?;
+        }
+        for (key, value) in &attributes.xattrs {
+            match xattr::set(folder.as_fd(), name, key, value) {
+                // Another file system, or another machine's security module: what can't be kept here is left out, as Docker does.
+                Err(e) if matches!(e.errno(), Errno::ENOTSUP | Errno::EPERM | Errno::EINVAL) => {}
+                set => set.doing(doing)?,
+            }
+        }
+        if kind == EntryType::Directory {
+            self.folder_times.insert(path.to_path_buf(), attributes.time);
+            return Ok(());
+        }
+        utimensat(folder, name, &attributes.time, &attributes.time, UtimensatFlags::NoFollowSymlink).doing(doing)
+    }
+
+    fn chown(&mut self, folder: &OwnedFd, name: &Path, path: &Path, attributes: &Attributes) -> Result<()> {
+        let doing = || format!("unpack {}", path.display());
+        let id =
+            |id: u64| u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or_else(|| Error::invalid(doing(), format!("{id} is no user or group")));
+        match path::chownat(folder, name, id(attributes.uid)?, id(attributes.gid)?) {
+            Err(e) if e.errno() == Errno::EINVAL && self.restricted => {
+                self.owners_unmapped += 1;
+                Ok(())
+            }
+            answer => answer.doing(doing),
+        }
+    }
+
+    /// The folder of an entry, made with its parents where the archive only implies it.
+    fn folder(&mut self, path: &Path) -> Result<OwnedFd> {
+        // What the entry before changed was *in* this folder, so it is still the one that the name means.
+        if let Some((_, fd)) = self.folder.take().filter(|(last, _)| last == path) {
+            return Ok(fd);
+        }
+        let flags = libc::O_PATH | libc::O_DIRECTORY;
+        match path::open_in(self.root.as_fd(), path, flags) {
+            Err(e) if matches!(e.errno(), Errno::ENOENT | Errno::ENOTDIR) => {}
+            opened => return opened.doing(|| format!("unpack into {}", path.display())),
+        }
+        let mut so_far = PathBuf::new();
+        let mut here = path::open_in(self.root.as_fd(), &so_far, flags).doing(|| "open a layer's directory".into())?;
+        for name in path.iter().map(Path::new) {
+            so_far.push(name);
+            here = match path::open_in(self.root.as_fd(), &so_far, flags) {
+                Err(e) if matches!(e.errno(), Errno::ENOENT | Errno::ENOTDIR) => self.implied_folder(&here, name, &so_far)?,
+                opened => opened.doing(|| format!("unpack into {}", so_far.display()))?,
+            };
+        }
+        Ok(here)
+    }
+
+    fn implied_folder(&mut self, parent: &OwnedFd, name: &Path, path: &Path) -> Result<OwnedFd> {
+        let doing = || format!("unpack into {}", path.display());
+        let there = lstat(parent, name);
+        if there.is_some_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFLNK) {
+            // A link to what is not there yet: its target, inside the root, becomes the folder.
+            return path::make_dirs_in(self.root.as_fd(), path, 0o755).doing(doing);
+        }
+        if there.is_some_and(|stat| !is_whiteout(&stat)) {
+            return Err(Error::invalid(doing(), "it is a file, and has files in it"));
+        }
+        self.make_folder(parent, name, path)?;
+        let like = self.below.iter().find_map(|below| {
+            let fd =
+                path::openat2(below.as_fd(), path, libc::O_PATH | libc::O_NOFOLLOW, 0, path::RESOLVE_IN_ROOT | path::RESOLVE_NO_MAGICLINKS).ok()?;
+            path::stat(fd.as_fd()).ok().filter(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
+        });
+        let (mode, uid, gid, time) = match like {
+            Some(stat) => (stat.st_mode, stat.st_uid.into(), stat.st_gid.into(), TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec)),
+            None => (0o755, 0, 0, TimeSpec::new(0, 0)),
+        };
+        self.apply(parent, name, path, &Attributes { uid, gid, mode, time, xattrs: Vec::new() }, EntryType::Directory)?;
+        path::openat2(parent.as_fd(), name, libc::O_PATH | libc::O_DIRECTORY, 0, path::RESOLVE_BENEATH | path::RESOLVE_NO_SYMLINKS).doing(doing)
+    }
+
+    fn set_folder_times(&mut self) -> Result<()> {
+        for (path, time) in std::mem::take(&mut self.folder_times) {
+            let doing = || format!("set the time of {}", path.display());
+            let folder = match path::open_in(self.root.as_fd(), &path, libc::O_RDONLY | libc::O_DIRECTORY) {
+                // Replaced by a later entry.
+                Err(e) if matches!(e.errno(), Errno::ENOENT | Errno::ENOTDIR) => continue,
+                opened => opened.doing(doing)?,
+            };
+            nix::sys::stat::futimens(&folder, &time, &time).doing(doing)?;
+        }
+        Ok(())
+    }
+}
+
+/// A name in the archive as a path relative to the root, without `.` and `..`.
+fn inside(name: &[u8]) -> Result<PathBuf> {
+    let mut path = PathBuf::new();
+    let text = Path::new(std::ffi::OsStr::from_bytes(name));
+    for component in text.components() {
+        match component {
+            Component::Normal(part) => path.push(part),
+            Component::ParentDir if !path.pop() => {
+                return Err(Error::invalid(format!("unpack {}", text.display()), "it leads out of the layer"));
+            }
+            _ => {}
+        }
+    }
+    Ok(path)
+}
+
+fn attributes(entry: &mut tar::Entry<'_, impl Read>) -> std::io::Result<Attributes> {
+    let header = entry.header();
+    let (uid, gid, mode) = (header.uid()?, header.gid()?, header.mode()?);
+    let mut time = TimeSpec::new(header.mtime()? as i64, 0);
+    let mut xattrs = Vec::new();
+    if let Some(extensions) = entry.pax_extensions()? {
+        for extension in extensions {
+            let extension = extension?;
+            let Ok(key) = extension.key() else { continue };
+            match key.strip_prefix("SCHILY.xattr.") {
+                // Overlay's own attributes are ours to write: an image could send overlay elsewhere with them.
+                Some(name) if !name.starts_with("trusted.") && !name.starts_with("user.overlay.") => {
+                    xattrs.push((name.to_string(), extension.value_bytes().to_vec()));
+                }
+                Some(_) => {}
+                None if key == "mtime" => time = extension.value().ok().and_then(pax_time).unwrap_or(time),
+                None => {}
+            }
+        }
+    }
+    Ok(Attributes { uid, gid, mode, time, xattrs })
+}
+
+/// `1700000000.123`
+fn pax_time(text: &str) -> Option<TimeSpec> {
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let nanoseconds: String = fraction.chars().chain("000000000".chars()).take(9).collect();
+    Some(TimeSpec::new(seconds.parse().ok()?, nanoseconds.parse().ok()?))
+}
+
+fn link_name(entry: &tar::Entry<'_, impl Read>, path: &Path) -> Result<PathBuf> {
+    let name = entry.link_name_bytes().filter(|name| !name.is_empty());
+    let name = name.ok_or_else(|| Error::invalid(format!("unpack {}", path.display()), "it is a link to nothing"))?;
+    Ok(PathBuf::from(std::ffi::OsStr::from_bytes(&name)))
+}
+
+fn copy_content(entry: &mut tar::Entry<'_, impl Read>, mut file: File, path: &Path) -> Result<()> {
+    let mut buffer = vec![0u8; 64 << 10];
+    let mut copied = 0;
+    loop {
+        match entry.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => {
+                file.write_all(&buffer[..count]).doing(|| format!("unpack {}", path.display()))?;
+                copied += count as u64;
+            }
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(unreadable_entry(path, e)),
+        }
+    }
+    match entry.header().entry_type() {
+        EntryType::GNUSparse => Ok(()),
+        _ if copied == entry.size() => Ok(()),
+        _ => Err(Error::invalid(
+            format!("unpack {}", path.display()),
+            format!("the archive ends in the middle of it, after {copied} of {} bytes", entry.size()),
+        )),
+    }
+}
+
+pub(super) fn lstat(folder: &OwnedFd, name: &Path) -> Option<libc::stat> {
+    let fd = path::openat2(folder.as_fd(), name, libc::O_PATH | libc::O_NOFOLLOW, 0, path::RESOLVE_BENEATH).ok()?;
+    path::stat(fd.as_fd()).ok()
+}
+
+/// Removes whatever has this name: an earlier entry of the same layer.
+pub(super) fn remove(folder: &OwnedFd, name: &Path) -> std::io::Result<()> {
+    match nix::unistd::unlinkat(folder, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        // The standard library's removal follows no link on its way down.
+        Err(Errno::EISDIR) => std::fs::remove_dir_all(Path::new(&format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name)),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn unreadable(e: std::io::Error) -> Error {
+    match e.raw_os_error() {
+        Some(_) => Err::<(), _>(e).doing(|| "read the layer".into()).unwrap_err(),
+        None => Error::invalid("read the layer", e.to_string()),
+    }
+}
+
+fn unreadable_entry(path: &Path, e: std::io::Error) -> Error {
+    let mut error = unreadable(e);
+    error.doing = format!("read the layer's entry {}", path.display());
+    error
+}
