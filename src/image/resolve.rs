@@ -33,7 +33,7 @@ pub struct Image {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum ManifestOrIndex {
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
     Index(Index),
 }
 
@@ -97,14 +97,14 @@ fn for_this_machine(store: &Store, digest: &Digest) -> Result<(Digest, Manifest)
         descriptor.platform.as_ref().is_some_and(|platform| platform.os == "linux" && platform.architecture == manifest::architecture())
     };
     let index = match store.read_json(digest)? {
-        ManifestOrIndex::Manifest(manifest) => return Ok((digest.clone(), manifest)),
+        ManifestOrIndex::Manifest(manifest) => return Ok((digest.clone(), *manifest)),
         ManifestOrIndex::Index(index) => index,
     };
     let doing = || format!("open the image {}", digest.short());
     let chosen = index.manifests.iter().find(fits);
     let chosen = chosen.ok_or_else(|| Error::new(Class::NotFound, doing(), format!("it has nothing for linux/{}", manifest::architecture())))?;
     match store.read_json(&chosen.digest)? {
-        ManifestOrIndex::Manifest(manifest) => Ok((chosen.digest.clone(), manifest)),
+        ManifestOrIndex::Manifest(manifest) => Ok((chosen.digest.clone(), *manifest)),
         ManifestOrIndex::Index(_) => Err(Error::new(Class::Unsupported, doing(), "it is an index of indexes")),
     }
 }

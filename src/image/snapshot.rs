@@ -21,8 +21,9 @@ use nix::errno::Errno;
 
 use super::copy;
 use super::digest::{ChainId, DiffId};
+use super::durable::{Temporary, make_dir, sync_parent};
 use super::layers::{self, Unpacked, in_user_namespace};
-use super::store::{Store, Temporary, make_dir, sync_parent};
+use super::store::Store;
 use crate::error::{Class, Doing, Error, Result};
 use crate::sys::{SysError, SysResult, child_mount, mount, path};
 
