@@ -9,5 +9,8 @@ pub mod runtime;
 pub mod image;
 
 pub mod engine;
+pub mod inspect;
 
 pub mod cli;
+
+pub mod workshop;

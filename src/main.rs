@@ -1,3 +1,92 @@
-//! The program `onggi`: parse, dispatch, exit code.
+//! `onggi`: parse, dispatch, exit code.
 
-fn main() {}
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use onggi::cli::{doctor, oci, run};
+use onggi::engine::rootless;
+use onggi::error::Result;
+use onggi::runtime::{explain, own_program};
+use onggi::workshop::tour;
+
+/// A container engine to learn from: build your own Docker, then look inside it
+#[derive(Debug, Parser)]
+#[command(name = "onggi", version, disable_help_subcommand = true)]
+struct Onggi {
+    #[command(flatten)]
+    explain: Explain,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct Explain {
+    /// Tell each system call that makes the container, why, and where its effect is seen
+    #[arg(long, global = true, value_enum, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    explain: Option<Form>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Form {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a command in a new container
+    #[command(disable_help_flag = true)]
+    Run {
+        #[command(flatten)]
+        args: Box<run::RunArgs>,
+        /// Print help
+        #[arg(long, action = clap::ArgAction::Help)]
+        help: Option<bool>,
+    },
+    /// See how a container is made, in less than a minute
+    Tour(tour::TourArgs),
+    /// Say what this machine can do for containers, and the remedy for what it can't
+    Doctor(doctor::DoctorArgs),
+    /// The OCI runtime below: create, start, state, kill, delete …
+    Oci(oci::Runtime),
+}
+
+fn main() -> ExitCode {
+    let onggi = match Onggi::try_parse() {
+        Ok(onggi) => onggi,
+        Err(e) => {
+            let _ = e.print();
+            // Docker's `run` answers 125 for its own errors, a wrong option among them.
+            return if e.use_stderr() { 125.into() } else { 0.into() };
+        }
+    };
+    match dispatch(onggi) {
+        Ok(code) => code.into(),
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "onggi: {error}");
+            error.exit_code().into()
+        }
+    }
+}
+
+fn dispatch(onggi: Onggi) -> Result<u8> {
+    if let Some(form) = onggi.explain.explain {
+        let form = if matches!(form, Form::Json) { explain::Form::Json } else { explain::Form::Text };
+        explain::begin(form, std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())?;
+    }
+    match onggi.command {
+        Command::Run { args, .. } => {
+            rootless::enter()?;
+            own_program::protect()?;
+            run::run(*args)
+        }
+        Command::Tour(args) => {
+            rootless::enter()?;
+            own_program::protect()?;
+            tour::tour(&args)
+        }
+        Command::Doctor(args) => doctor::doctor(&args),
+        Command::Oci(runtime) => Ok(oci::run(runtime)),
+    }
+}

@@ -1,7 +1,10 @@
 //! The command line: one file a noun; arguments and output only.
 
+pub mod doctor;
 pub mod oci;
 pub mod oci_events;
 pub mod oci_exec;
 pub mod oci_update;
+pub mod run;
 pub mod size;
+pub mod volume;

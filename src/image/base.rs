@@ -35,6 +35,22 @@ pub enum Made {
     },
 }
 
+impl std::fmt::Display for Made {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Made::Before => write!(f, "it was there"),
+            Made::Now { files, bytes, took, .. } => {
+                write!(f, "{files} files, {:.0} MB, in {:.2} s", *bytes as f64 / 1e6, took.as_secs_f64())
+            }
+        }
+    }
+}
+
+/// Whether a name means this image.
+pub fn is_meant(name: &str) -> bool {
+    Reference::parse(name).is_ok_and(|meant| Reference::parse(NAME).is_ok_and(|base| base == meant))
+}
+
 /// The image `base`, made now if there is none. Several at once make one: the others wait for it.
 ///
 /// # Errors

@@ -110,14 +110,15 @@ impl Bus {
         let mut stream = open(address)?;
         stream.set_read_timeout(Some(PATIENCE)).doing(story)?;
         // One NUL carries our credentials; EXTERNAL means "who the socket says that I am", so that it works in user namespaces too.
-        stream.write_all(b"\0AUTH EXTERNAL\r\nDATA\r\n").doing(story)?;
+        // BEGIN goes along, as with libsystemd: sent later, systemd would read it in one go with our first call, and then sleep on
+        // the call until something else comes.
+        stream.write_all(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n").doing(story)?;
         for expected in ["DATA", "OK "] {
             let line = read_line(&mut stream).doing(story)?;
             if !line.starts_with(expected) {
                 return Err(Error::new(Class::Denied, story(), format!("it answered {line:?} to our greeting")));
             }
         }
-        stream.write_all(b"BEGIN\r\n").doing(story)?;
         let mut bus = Bus { stream, serial: 0, signals: Vec::new() };
         if !peer {
             let bus_name = "org.freedesktop.DBus";

@@ -1,5 +1,5 @@
 //! What the real kernel says to all of this, on whatever the host has: v1, hybrid or v2. Groups are made below
-//! `/onggi-test-PID` only, and are gone afterwards. Needs root.
+//! `/onggi-test-PID-NAME` only, and are gone afterwards. Needs root.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
@@ -18,7 +18,8 @@ fn ours(name: &str) -> Option<Place> {
         eprintln!("skipped: making cgroups needs root");
         return None;
     }
-    let path = format!("/onggi-test-{}/{name}", std::process::id());
+    // A folder for each test: who makes it, empties it.
+    let path = format!("/onggi-test-{}-{name}/{name}", std::process::id());
     let layout = detect().unwrap();
     let place = place(&Request { layout: &layout, cgroups_path: Some(&path), id: name, systemd: false, rootless: false, limits: true }).unwrap();
     let place = place.filter(|place| place.dirs().iter().all(|dir| dir.ancestors().any(|level| level.join("cgroup.procs").exists())));
@@ -99,8 +100,9 @@ fn a_group_lives_from_its_making_to_its_removal() {
     apply(place, &resources(json!({"memory": {"limit": 33554432}, "pids": {"limit": -1}, "cpu": {"quota": -1}})), true).unwrap();
     let after = super::stats(place);
     assert_eq!((after.memory.usage.limit, after.pids.limit), (33_554_432, 0));
-    // Its parent, the test's own folder, goes too when it is empty; other tests of this process may still be in it.
+    let parents: Vec<_> = place.dirs().iter().map(|dir| dir.parent().unwrap().to_path_buf()).collect();
     drop(group);
+    assert!(parents.iter().all(|dir| !dir.exists()), "we made the parents too");
 }
 
 #[test]
@@ -139,6 +141,18 @@ fn a_failed_create_leaves_nothing() {
     let Some(mut place) = ours("undone") else { return };
     drop(create(&mut place, &Resources::default()).unwrap());
     assert!(place.dirs().iter().all(|dir| !dir.exists()));
+}
+
+#[test]
+fn what_a_crash_left_under_our_own_name_is_taken_over_and_removed() {
+    let Some(mut place) = ours("crash") else { return };
+    create(&mut place, &Resources::default()).unwrap().keep();
+    let mut again = Place { made: vec![], named_by_us: true, ..place.clone() };
+    create(&mut again, &Resources::default()).unwrap().keep();
+    assert!(again.made.is_empty());
+    remove(&again).unwrap();
+    assert!(place.dirs().iter().all(|dir| !dir.exists()));
+    remove(&place).unwrap();
 }
 
 #[test]
@@ -284,6 +298,8 @@ fn a_parent_with_processes_can_not_divide_its_controllers() {
     let error = create(&mut inside, &resources(json!({"memory": {"limit": 1048576}}))).err().unwrap();
     assert_eq!(error.class, Class::Conflict, "{error}");
     assert!(error.one_line().contains(&child.pid().to_string()), "{error}");
+    let kind = std::fs::read_to_string(group.0.unified.as_ref().unwrap().join("cgroup.type")).unwrap();
+    assert_eq!(kind, "domain\n", "the refusal changed nothing");
     // Without limits nothing is divided, and it works.
     drop(create(&mut inside, &Resources::default()).unwrap());
     drop(group);
@@ -296,14 +312,128 @@ fn below_a_threaded_group_only_threaded_controllers_can_be_had() {
         eprintln!("skipped: only v2 has threaded groups");
         return;
     }
-    let mut parent = place.clone();
-    let _parent = create(&mut parent, &Resources::default()).unwrap();
-    let dir = place.unified.clone().unwrap();
-    std::fs::write(dir.join("cgroup.type"), "threaded").unwrap();
-    let mut inside = Place { unified: Some(dir.join("inside")), ..place };
+    // A group that is threaded makes its parent a threaded domain, and a new neighbour invalid.
+    let top = place.mounts[0].join(format!("onggi-threads-{}", std::process::id()));
+    std::fs::create_dir_all(top.join("threaded")).unwrap();
+    std::fs::write(top.join("threaded/cgroup.type"), "threaded").unwrap();
+    let mut inside = Place { unified: Some(top.join("inside")), ..place };
     let error = create(&mut inside, &resources(json!({"memory": {"limit": 1048576}}))).err().unwrap();
     assert_eq!(error.class, Class::Unsupported, "{error}");
-    drop(create(&mut inside, &resources(json!({"pids": {"limit": 5}}))).unwrap());
+    let limits = resources(json!({"pids": {"limit": 5}}));
+    let created = create(&mut inside, &limits).unwrap();
+    let child = Waiting::shell("sleep 100");
+    std::fs::write(top.join("cgroup.procs"), child.pid().to_string()).unwrap();
+    attach(&inside, child.pid(), &limits).unwrap();
+    apply(&inside, &limits, false).unwrap();
+    assert_eq!(processes(&inside), [child.pid()]);
+    created.keep();
+    kill_all(&inside, libc::SIGKILL).unwrap();
+    drop(child);
+    remove(&inside).unwrap();
+    std::fs::remove_dir(top.join("threaded")).unwrap();
+    std::fs::remove_dir(top).unwrap();
+}
+
+#[test]
+fn every_limit_of_v2_can_be_read_back() {
+    let Some(place) = ours("all") else { return };
+    if !place.is_unified() {
+        eprintln!("skipped: this host has v1");
+        return;
+    }
+    let child = Waiting::shell("sleep 100");
+    let mut limits = resources(json!({
+        "memory": {"limit": 104857600, "swap": 209715200, "reservation": 1048576, "checkBeforeUpdate": true},
+        "cpu": {"shares": 2048, "quota": 20000, "period": 50000, "burst": 5000, "cpus": "0", "mems": "0", "idle": 1},
+        "pids": {"limit": 9}, "unified": {"memory.high": "94371840", "cgroup.max.depth": "3"}
+    }));
+    if std::path::Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB").exists() {
+        limits.hugepage_limits = serde_json::from_value(json!([{"pageSize": "2MB", "limit": 4194304}])).unwrap();
+    }
+    let group = Group::with(place, &child, &limits);
+    let dir = group.0.unified.clone().unwrap();
+    let read = |file: &str| std::fs::read_to_string(dir.join(file)).unwrap().trim().to_string();
+    for (file, value) in [
+        ("memory.max", "104857600"),
+        ("memory.swap.max", "104857600"),
+        ("memory.low", "1048576"),
+        ("memory.high", "94371840"),
+        ("cpu.max", "20000 50000"),
+        ("cpu.max.burst", "5000"),
+        ("cpu.idle", "1"),
+        ("cpuset.cpus", "0"),
+        ("cpuset.mems", "0"),
+        ("pids.max", "9"),
+        ("cgroup.max.depth", "3"),
+    ] {
+        assert_eq!(read(file), value, "{file}");
+    }
+    if !limits.hugepage_limits.is_empty() {
+        assert_eq!((read("hugetlb.2MB.max"), read("hugetlb.2MB.rsvd.max")), ("4194304".into(), "4194304".into()));
+    }
+    // Busy again, with a weight; a quota below the old burst.
+    apply(&group.0, &resources(json!({"cpu": {"idle": 0, "shares": 1024, "quota": 3000, "burst": 1000}})), true).unwrap();
+    assert_eq!(
+        (read("cpu.idle"), read("cpu.weight"), read("cpu.max"), read("cpu.max.burst")),
+        ("0".into(), "39".into(), "3000 50000".into(), "1000".into())
+    );
+}
+
+#[test]
+fn a_user_divides_the_group_that_was_delegated() {
+    if nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: this asks as a user");
+        return;
+    }
+    let layout = detect().unwrap();
+    let request = Request { layout: &layout, cgroups_path: None, id: "mine", systemd: false, rootless: true, limits: true };
+    let Ok(Some(place)) = place(&request) else {
+        eprintln!("skipped: no group was delegated to this user");
+        return;
+    };
+    let child = Waiting::shell("sleep 100");
+    let mut limits = resources(json!({"memory": {"limit": 33554432}, "pids": {"limit": 5}, "devices": [{"allow": false}]}));
+    limits.devices.extend(default_rules());
+    let group = Group::with(place, &child, &limits);
+    assert_eq!(stats(&group.0).pids.limit, 5);
+    assert_eq!(processes(&group.0), [child.pid()]);
+}
+
+#[test]
+fn systemd_makes_updates_and_stops_a_scope() {
+    let id = format!("test{}", std::process::id());
+    let (layout, rootless) = (detect().unwrap(), !nix::unistd::geteuid().is_root());
+    let request = Request { layout: &layout, cgroups_path: None, id: &id, systemd: true, rootless, limits: true };
+    let mut place = match place(&request) {
+        Ok(place) => place.unwrap(),
+        Err(e) => return eprintln!("skipped: {}", e.one_line()),
+    };
+    let child = Waiting::shell("sleep 100");
+    let mut limits = resources(
+        json!({"memory": {"limit": 67108864, "swap": 67108864}, "pids": {"limit": 16}, "cpu": {"shares": 512, "quota": 50000, "period": 100000, "cpus": "0"}}),
+    );
+    limits.devices.push(serde_json::from_value(json!({"allow": false})).unwrap());
+    limits.devices.extend(default_rules());
+    create(&mut place, &limits).unwrap().keep();
+    assert!(dir_fd(&place).unwrap().is_none(), "the scope is made with its first process");
+    let group = Group::with(place, &child, &limits);
+    assert!(std::fs::read_to_string(format!("/proc/{}/cgroup", child.pid())).unwrap().contains(&format!("/onggi-{id}.scope")));
+    assert_eq!(processes(&group.0), [child.pid()]);
+    assert_eq!((stats(&group.0).memory.usage.limit, stats(&group.0).pids.limit), (67_108_864, 16));
+    let newcomer = Waiting::shell("sleep 100");
+    attach(&group.0, newcomer.pid(), &limits).unwrap();
+    assert_eq!(processes(&group.0).len(), 2);
+    apply(&group.0, &resources(json!({"pids": {"limit": 20}})), true).unwrap();
+    let unit = group.0.unit.as_ref().unwrap().name.clone();
+    let shown = Command::new("systemctl")
+        .args(if rootless { &["--user"][..] } else { &[] })
+        .args(["show", &unit, "-p", "TasksMax,MemoryMax,MemoryLimit,Delegate"])
+        .output();
+    if let Ok(shown) = shown {
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        let memory = if group.0.is_unified() { "MemoryMax=67108864" } else { "MemoryLimit=67108864" };
+        assert!(["TasksMax=20", memory, "Delegate=yes"].iter().all(|line| shown.contains(line)), "{shown}");
+    }
 }
 
 #[test]

@@ -48,9 +48,10 @@ pub struct Place {
     /// The directories that we made, parents first: these, and no others, are removed again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub made: Vec<PathBuf>,
-    /// Our own folder above the containers' (`/onggi`): removed whenever it is empty, whoever made it.
+    /// The name is our own choice (`/onggi/ID`, `onggi-ID`): then the group is ours even when a crash left it from an earlier life,
+    /// and so is the folder `/onggi` when it is empty.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub in_our_folder: bool,
+    pub named_by_us: bool,
     /// Set when systemd keeps the group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<Unit>,
@@ -96,7 +97,7 @@ pub fn place(request: &Request) -> Result<Option<Place>> {
         return systemd::place(request).map(Some);
     }
     let path = checked(request.cgroups_path.filter(|path| !path.is_empty()), request.id)?;
-    let mut place = Place { in_our_folder: path.is_none() && !request.rootless, ..Place::default() };
+    let mut place = Place { named_by_us: path.is_none(), ..Place::default() };
     if let Some(hierarchy) = request.layout.unified()
         && let Some(dir) = directory(hierarchy, path.as_deref(), request, true)
     {
@@ -189,7 +190,7 @@ mod tests {
     fn without_a_path_the_group_is_in_our_own_folder() {
         let place = at(None).unwrap().unwrap();
         assert_eq!(place.unified.as_deref(), Some(Path::new("/cg/onggi/web1")));
-        assert!(place.in_our_folder && place.is_unified());
+        assert!(place.named_by_us && place.is_unified());
     }
 
     #[test]

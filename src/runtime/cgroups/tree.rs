@@ -3,6 +3,7 @@
 //! See it: `ls -d /sys/fs/cgroup/onggi/*`, `cat …/cgroup.procs`. Read: cgroups(7), cgroup-v2.rst ("Organizing Processes and
 //! Threads"), clone3(2) on CLONE_INTO_CGROUP, Documentation/admin-guide/cgroup-v1/cpusets.rst.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -137,16 +138,32 @@ fn explain_mkdir(story: String, fact: SysError) -> Error {
     }
 }
 
-/// The v2 directory, for a process to be born in (clone3 with CLONE_INTO_CGROUP). None when [`attach`] must be used: v1 and hybrid,
-/// and with systemd before the scope exists.
+/// The v2 directory, for a process to be born in (clone3 with CLONE_INTO_CGROUP). None on a host with v1 alone, and with systemd
+/// before the scope exists.
 ///
 /// # Errors
 /// ENOENT when the group is gone.
 pub fn dir_fd(place: &Place) -> Result<Option<OwnedFd>> {
     match &place.unified {
-        Some(dir) if place.legacy.is_empty() && (place.unit.is_none() || dir.exists()) => open(dir).map(Some),
+        Some(dir) if place.unit.is_none() || dir.exists() => open(dir).map(Some),
         _ => Ok(None),
     }
+}
+
+/// The calling process, which has one thread, goes into the v1 groups by itself.
+///
+/// A PID written to `cgroup.procs` makes the kernel stop all forks and exits of the machine for a moment, which takes milliseconds; a
+/// thread that moves *itself* (`0` into `tasks`) needs no such lock (kernel/cgroup/cgroup.c, cgroup_procs_write_start).
+///
+/// # Errors
+/// EACCES, ENOSPC for a cpuset without CPUs.
+pub fn enter_legacy(place: &Place) -> Result<()> {
+    if place.legacy.is_empty() {
+        return Ok(());
+    }
+    because(&ATTACH);
+    let dirs = place.legacy.values().collect::<BTreeSet<_>>();
+    dirs.into_iter().try_for_each(|dir| fs::write(&dir.join("tasks"), "0").doing(|| format!("go into the cgroup {}", dir.display())))
 }
 
 /// The same for one more process of a container that lives, whose init is `init`. A program such as systemd inside of the container
@@ -156,8 +173,8 @@ pub fn dir_fd(place: &Place) -> Result<Option<OwnedFd>> {
 /// ENOENT when the group is gone.
 pub fn exec_dir(place: &Place, init: i32) -> Result<Option<OwnedFd>> {
     match &place.unified {
-        Some(dir) if place.legacy.is_empty() => open(&home_of(dir, init)).map(Some),
-        _ => Ok(None),
+        Some(dir) => open(&home_of(dir, init)).map(Some),
+        None => Ok(None),
     }
 }
 
@@ -207,7 +224,7 @@ pub fn attach(place: &Place, pid: i32, resources: &Resources) -> Result<()> {
     Ok(())
 }
 
-/// Removes the groups that we made, with all that the container made inside of them. What is missing is fine.
+/// Removes the groups that are ours, with all that the container made inside of them. What is missing is fine.
 ///
 /// # Errors
 /// Conflict when processes are still there after two seconds, with their PIDs.
@@ -220,15 +237,17 @@ pub fn remove(place: &Place) -> Result<()> {
         let mut inside = Vec::new();
         subgroups(dir, &mut inside);
         inside.iter().try_for_each(|sub| remove_dir(sub))?;
-        if place.unit.is_some() || place.made.iter().any(|made| made == dir) {
+        if place.unit.is_some() || place.named_by_us || place.made.iter().any(|made| made == dir) {
             remove_dir(dir)?;
         }
     }
     // Parents go when nobody else is in them.
     let leaves = place.dirs();
     place.made.iter().rev().filter(|dir| !leaves.contains(&dir.as_path())).for_each(|dir| drop(fs::rmdir(dir)));
-    if place.in_our_folder {
-        leaves.iter().filter_map(|dir| dir.parent()).for_each(|dir| drop(fs::rmdir(dir)));
+    if place.named_by_us {
+        let folder =
+            leaves.iter().filter_map(|dir| dir.parent()).filter(|dir| dir.ends_with("onggi") && !place.mounts.iter().any(|mount| mount == dir));
+        folder.for_each(|dir| drop(fs::rmdir(dir)));
     }
     Ok(())
 }

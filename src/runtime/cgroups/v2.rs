@@ -324,6 +324,12 @@ pub fn hand_down(place: &Place, dir: &Path, needed: &BTreeSet<String>) -> Result
             return Err(lacks(parent, lacking, &offered));
         }
         let missing: Vec<&String> = offered.difference(&given).filter(|name| USUAL.contains(&name.as_str()) || needed.contains(*name)).collect();
+        if !missing.is_empty() && divides_no_more(parent) {
+            match missing.into_iter().find(|name| needed.contains(*name)) {
+                Some(name) => return Err(populated(parent, name)),
+                None => continue,
+            }
+        }
         let file = parent.join("cgroup.subtree_control");
         let all = missing.iter().map(|name| format!("+{name}")).collect::<Vec<_>>().join(" ");
         if missing.is_empty() || fs::write(&file, &all).is_ok() {
@@ -347,18 +353,26 @@ fn lacks(parent: &Path, controller: &str, offered: &BTreeSet<String>) -> Error {
         .hint(format!("it is missing in the kernel, mounted as v1 (see /proc/cgroups), or not delegated; {}", super::DELEGATION))
 }
 
+/// Whether processes in `parent` forbid it to hand controllers down. The kernel would answer EBUSY for most; the few that work on
+/// threads it would hand down, and make the whole group a threaded one by the way, which nobody asked for. The root may do both.
+fn divides_no_more(parent: &Path) -> bool {
+    let populated = || std::fs::read_to_string(parent.join("cgroup.procs")).is_ok_and(|pids| !pids.trim().is_empty());
+    kind(parent).as_deref() == Some("domain") && populated()
+}
+
+fn populated(parent: &Path, controller: &str) -> Error {
+    let pids = std::fs::read_to_string(parent.join("cgroup.procs")).unwrap_or_default();
+    let pids: Vec<&str> = pids.split_whitespace().take(5).collect();
+    let why = format!("that group has processes of its own: {}", pids.join(", "));
+    Error::new(Class::Conflict, format!("hand the controller {controller:?} down from {}", parent.display()), why)
+        .hint("a v2 group has processes or gives controllers to children, not both; choose another cgroupsPath")
+}
+
 fn not_handed_down(parent: &Path, controller: &str, fact: SysError) -> Error {
     let errno = fact.errno();
     let error = Error::sys(format!("hand the controller {controller:?} down from {}", parent.display()), fact);
     match errno {
-        Errno::EBUSY => {
-            let pids = std::fs::read_to_string(parent.join("cgroup.procs")).unwrap_or_default();
-            let pids: Vec<&str> = pids.split_whitespace().take(5).collect();
-            error.class(Class::Conflict).hint(format!(
-                "a v2 group has processes or gives controllers to children, not both, and this one has processes ({}); choose another cgroupsPath",
-                pids.join(", ")
-            ))
-        }
+        Errno::EBUSY => populated(parent, controller),
         Errno::EOPNOTSUPP | Errno::EINVAL if kind(parent).is_some_and(|kind| kind != "domain") => {
             error.class(Class::Unsupported).hint("that group is threaded, and only cpu, cpuset, pids and perf_event work on threads")
         }

@@ -1,0 +1,4 @@
+//! What teaches: the tour, and later the exercises.
+
+pub mod tour;
+mod tour_stops;
