@@ -5,12 +5,13 @@ mod support;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use onggi::error::Class;
 use onggi::image::base::{self, Made};
+use onggi::image::digest::Digest;
 use onggi::image::{resolve, store::Store};
 
 /// A folder that is gone at the end, and a store in it.
@@ -74,6 +75,28 @@ fn in_base(command: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// This very program again, to make the image in a process of its own, in another environment.
+fn make_apart(home: &Home) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "umask 077; exec \"$0\" --exact made_in_a_process_of_its_own --nocapture"]).arg(std::env::current_exe().unwrap());
+    shell
+        .env_clear()
+        .env("ONGGI_TEST_BASE", &home.path)
+        .env("PATH", "/nonexistent:/usr/games")
+        .env("HOME", "/nonexistent")
+        .env("LANG", "ko_KR.UTF-8");
+    shell.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    shell
+}
+
+/// Makes nothing when the tests are run; the others start it with a home of theirs.
+#[test]
+fn made_in_a_process_of_its_own() {
+    if let Some(home) = std::env::var_os("ONGGI_TEST_BASE") {
+        base::ensure(&Store::open(Path::new(&home)).unwrap()).unwrap();
+    }
+}
+
 #[test]
 fn the_same_host_makes_the_same_image() {
     let (one, two) = (Home::new("one"), Home::new("two"));
@@ -82,10 +105,36 @@ fn the_same_host_makes_the_same_image() {
     println!("{files} files, {} KiB, {took:?}, without {missing:?}", bytes / 1024);
     assert!(files > 50 && bytes > 1 << 20);
     // Neither the umask, nor the environment, nor the time goes into it.
-    std::thread::sleep(std::time::Duration::from_millis(1100));
-    let second = base::ensure(&two.store).unwrap().0;
-    assert_eq!((first.id, first.manifest), (second.id, second.manifest));
-    assert_eq!(base::remake(&two.store).unwrap().0.manifest, base::ensure(&two.store).unwrap().0.manifest);
+    assert!(make_apart(&two).status().unwrap().success());
+    let (second, made) = base::ensure(&two.store).unwrap();
+    assert_eq!(made, Made::Before);
+    assert_eq!((&first.id, &first.manifest), (&second.id, &second.manifest));
+    assert_eq!(base::remake(&two.store).unwrap().0.manifest, first.manifest);
+}
+
+#[test]
+fn a_first_use_that_is_killed_leaves_nothing_half() {
+    let home = Home::new("killed");
+    for milliseconds in [3, 10, 20, 40, 60, 80, 120, 160, 240, 320, 500] {
+        let mut maker = make_apart(&home).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        maker.kill().unwrap();
+        maker.wait().unwrap();
+        for blob in fs::read_dir(home.path.join("images/blobs/sha256")).into_iter().flatten().flatten() {
+            let digest = Digest::of(&fs::read(blob.path()).unwrap());
+            assert_eq!(digest.hex(), blob.file_name().to_str().unwrap(), "killed after {milliseconds} ms");
+        }
+        for snapshot in fs::read_dir(home.path.join("snapshots")).into_iter().flatten().flatten() {
+            assert!(snapshot.path().join("fs/var/tmp").exists(), "killed after {milliseconds} ms");
+        }
+    }
+    let (image, _) = base::ensure(&home.store).unwrap();
+    let (expected, found) = (all_files(rootfs()).len(), all_files(&image.layers[0]).len());
+    assert_eq!(expected, found);
+    // The first to make something clears up after the killed ones.
+    base::remake(&home.store).unwrap();
+    home.store.put(b"anything new").unwrap();
+    assert_eq!(fs::read_dir(home.path.join("tmp")).unwrap().count(), 1, "only the lock stays");
 }
 
 #[test]
