@@ -15,10 +15,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmodat, utimensat};
@@ -27,6 +27,7 @@ use nix::unistd::UnlinkatFlags;
 use tar::EntryType;
 
 use super::digest::{DiffId, Hashing};
+use super::layer_entry::{Attributes, attributes, copy_content, inside, link_name, unreadable, unreadable_entry};
 use crate::error::{Doing, Error, Result};
 use crate::sys::{path, xattr};
 
@@ -100,15 +101,6 @@ struct Unpacking {
     restricted: bool,
     devices_left_out: u64,
     owners_unmapped: u64,
-}
-
-/// What an entry's header says about its owner, mode, time and attributes.
-struct Attributes {
-    uid: u64,
-    gid: u64,
-    mode: u32,
-    time: TimeSpec,
-    xattrs: Vec<(String, Vec<u8>)>,
 }
 
 impl Unpacking {
@@ -330,82 +322,6 @@ impl Unpacking {
     }
 }
 
-/// A name in the archive as a path relative to the root, without `.` and `..`.
-fn inside(name: &[u8]) -> Result<PathBuf> {
-    let mut path = PathBuf::new();
-    let text = Path::new(std::ffi::OsStr::from_bytes(name));
-    for component in text.components() {
-        match component {
-            Component::Normal(part) => path.push(part),
-            Component::ParentDir if !path.pop() => {
-                return Err(Error::invalid(format!("unpack {}", text.display()), "it leads out of the layer"));
-            }
-            _ => {}
-        }
-    }
-    Ok(path)
-}
-
-fn attributes(entry: &mut tar::Entry<'_, impl Read>) -> std::io::Result<Attributes> {
-    let header = entry.header();
-    let (uid, gid, mode) = (header.uid()?, header.gid()?, header.mode()?);
-    let mut time = TimeSpec::new(header.mtime()? as i64, 0);
-    let mut xattrs = Vec::new();
-    if let Some(extensions) = entry.pax_extensions()? {
-        for extension in extensions {
-            let extension = extension?;
-            let Ok(key) = extension.key() else { continue };
-            match key.strip_prefix("SCHILY.xattr.") {
-                // Overlay's own attributes are ours to write: an image could send overlay elsewhere with them.
-                Some(name) if !name.starts_with("trusted.") && !name.starts_with("user.overlay.") => {
-                    xattrs.push((name.to_string(), extension.value_bytes().to_vec()));
-                }
-                Some(_) => {}
-                None if key == "mtime" => time = extension.value().ok().and_then(pax_time).unwrap_or(time),
-                None => {}
-            }
-        }
-    }
-    Ok(Attributes { uid, gid, mode, time, xattrs })
-}
-
-/// `1700000000.123`
-fn pax_time(text: &str) -> Option<TimeSpec> {
-    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let nanoseconds: String = fraction.chars().chain("000000000".chars()).take(9).collect();
-    Some(TimeSpec::new(seconds.parse().ok()?, nanoseconds.parse().ok()?))
-}
-
-fn link_name(entry: &tar::Entry<'_, impl Read>, path: &Path) -> Result<PathBuf> {
-    let name = entry.link_name_bytes().filter(|name| !name.is_empty());
-    let name = name.ok_or_else(|| Error::invalid(format!("unpack {}", path.display()), "it is a link to nothing"))?;
-    Ok(PathBuf::from(std::ffi::OsStr::from_bytes(&name)))
-}
-
-fn copy_content(entry: &mut tar::Entry<'_, impl Read>, mut file: File, path: &Path) -> Result<()> {
-    let mut buffer = vec![0u8; 64 << 10];
-    let mut copied = 0;
-    loop {
-        match entry.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => {
-                file.write_all(&buffer[..count]).doing(|| format!("unpack {}", path.display()))?;
-                copied += count as u64;
-            }
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) => return Err(unreadable_entry(path, e)),
-        }
-    }
-    match entry.header().entry_type() {
-        EntryType::GNUSparse => Ok(()),
-        _ if copied == entry.size() => Ok(()),
-        _ => Err(Error::invalid(
-            format!("unpack {}", path.display()),
-            format!("the archive ends in the middle of it, after {copied} of {} bytes", entry.size()),
-        )),
-    }
-}
-
 pub(super) fn lstat(folder: &OwnedFd, name: &Path) -> Option<libc::stat> {
     let fd = path::openat2(folder.as_fd(), name, libc::O_PATH | libc::O_NOFOLLOW, 0, path::RESOLVE_BENEATH).ok()?;
     path::stat(fd.as_fd()).ok()
@@ -419,17 +335,4 @@ pub(super) fn remove(folder: &OwnedFd, name: &Path) -> std::io::Result<()> {
         Err(Errno::EISDIR) => std::fs::remove_dir_all(Path::new(&format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name)),
         Err(e) => Err(e.into()),
     }
-}
-
-fn unreadable(e: std::io::Error) -> Error {
-    match e.raw_os_error() {
-        Some(_) => Err::<(), _>(e).doing(|| "read the layer".into()).unwrap_err(),
-        None => Error::invalid("read the layer", e.to_string()),
-    }
-}
-
-fn unreadable_entry(path: &Path, e: std::io::Error) -> Error {
-    let mut error = unreadable(e);
-    error.doing = format!("read the layer's entry {}", path.display());
-    error
 }

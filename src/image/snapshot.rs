@@ -21,8 +21,9 @@ use nix::errno::Errno;
 
 use super::copy;
 use super::digest::{ChainId, DiffId};
+use super::durable::{Temporary, make_dir, sync_parent};
 use super::layers::{self, Unpacked, in_user_namespace};
-use super::store::{Store, Temporary, make_dir, sync_parent};
+use super::store::Store;
 use crate::error::{Class, Doing, Error, Result};
 use crate::sys::{Reason, SysError, SysResult, because, child_mount, mount, path};
 
@@ -235,4 +236,144 @@ fn overlay_by_links(prepared: &Prepared, options: &str) -> SysResult<OwnedFd> {
     };
     let _ = fs::remove_dir_all(&links);
     mounted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::testing::{Folder, may_mount};
+
+    /// Layers of one file each, and on top one that deletes the first's.
+    fn layers(folder: &Folder, count: usize) -> Vec<PathBuf> {
+        (0..count)
+            .map(|number| {
+                let dir = folder.path().join(format!("layer-{number}-{}", "x".repeat(60)));
+                fs::create_dir(&dir).unwrap();
+                fs::write(dir.join(format!("file{number}")), number.to_string()).unwrap();
+                fs::write(dir.join("shared"), number.to_string()).unwrap();
+                if number == count - 1 && count > 1 {
+                    layers::unpack(&*whiteout_of("file0"), &dir, &[]).unwrap();
+                }
+                dir
+            })
+            .collect()
+    }
+
+    fn whiteout_of(name: &str) -> Vec<u8> {
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, format!(".wh.{name}"), std::io::empty()).unwrap();
+        archive.into_inner().unwrap()
+    }
+
+    fn container(folder: &Folder) -> PathBuf {
+        let dir = folder.path().join("container");
+        fs::create_dir(&dir).unwrap();
+        dir
+    }
+
+    fn shows(root: &Path, count: usize) {
+        assert_eq!(fs::read_to_string(root.join("shared")).unwrap(), (count - 1).to_string());
+        assert_eq!(fs::read_to_string(root.join("file1")).unwrap(), "1");
+        assert!(!root.join("file0").exists());
+    }
+
+    #[test]
+    fn each_way_stacks_the_layers_and_none_is_seen_on_the_host() {
+        if !may_mount() {
+            return;
+        }
+        let mountinfo = || fs::read_to_string("/proc/self/mountinfo").unwrap();
+        for (way, count) in [(Way::OneByOne, 3), (Way::OneByOne, 150), (Way::OneString, 3), (Way::OneString, 10), (Way::Child, 3), (Way::Child, 300)]
+        {
+            let folder = Folder::new();
+            let prepared = prepare(&layers(&folder, count), &container(&folder)).unwrap();
+            let fd = match overlay_by(&prepared, way) {
+                Err(e) if e.errno() == Errno::EINVAL && way == Way::OneByOne => continue, // before Linux 6.7
+                mounted => mounted.unwrap_or_else(|e| panic!("{way:?} with {count}: {e}")),
+            };
+            assert!(!mountinfo().contains(folder.path().to_str().unwrap()), "{way:?}");
+            let root = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+            shows(&root, count);
+            fs::write(root.join("new"), "written").unwrap();
+            assert_eq!(fs::read_to_string(prepared.upper.join("new")).unwrap(), "written");
+            assert!(!prepared.container.join("links").exists());
+        }
+    }
+
+    #[test]
+    fn the_best_way_is_found_also_for_odd_names() {
+        if !may_mount() {
+            return;
+        }
+        let folder = Folder::new();
+        let odd = folder.path().join("a:b,c\\d 한글");
+        fs::create_dir(&odd).unwrap();
+        let mut all = layers(&folder, 3);
+        let renamed = odd.join("layer");
+        fs::rename(&all[1], &renamed).unwrap();
+        all[1] = renamed;
+        let prepared = prepare(&all, &odd).unwrap();
+        let Mounted::Overlay(fd) = mount(&prepared).unwrap() else { panic!("copied") };
+        shows(&PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())), 3);
+        drop(fd);
+        let prepared = prepare(&all, &odd).unwrap();
+        let by_child = overlay_by(&prepared, Way::Child).unwrap();
+        shows(&PathBuf::from(format!("/proc/self/fd/{}", by_child.as_raw_fd())), 3);
+    }
+
+    #[test]
+    fn what_a_container_wrote_is_there_when_it_starts_again() {
+        if !may_mount() {
+            return;
+        }
+        let folder = Folder::new();
+        let (all, container) = (layers(&folder, 2), container(&folder));
+        for round in 0..2 {
+            let Mounted::Overlay(fd) = mount(&prepare(&all, &container).unwrap()).unwrap() else { panic!("copied") };
+            let root = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+            assert_eq!(root.join("new").exists(), round == 1);
+            fs::write(root.join("new"), "x").unwrap();
+        }
+    }
+
+    #[test]
+    fn where_overlay_cannot_write_the_layers_are_copied_and_the_reason_is_told() {
+        if !may_mount() {
+            return;
+        }
+        let folder = Folder::new();
+        let all = layers(&folder, 3);
+        fs::create_dir(all[0].join("dir")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", all[0].join("link")).unwrap();
+        fs::hard_link(all[1].join("file1"), all[1].join("file1-again")).unwrap();
+        // An overlay is no place for another's upper.
+        let below = prepare(&all[..1], &container(&folder)).unwrap();
+        let Mounted::Overlay(fd) = mount(&below).unwrap() else { panic!("copied") };
+        let on_overlay = PathBuf::from(format!("/proc/self/fd/{}/container", fd.as_raw_fd()));
+        fs::create_dir(&on_overlay).unwrap();
+        for _ in 0..2 {
+            let Mounted::Copied { path, reason } = mount(&prepare(&all, &on_overlay).unwrap()).unwrap() else { panic!("overlay on overlay") };
+            assert!(reason.contains("EINVAL") || reason.contains("upper"), "{reason}");
+            shows(&path, 3);
+            assert_eq!(fs::read_link(path.join("link")).unwrap(), Path::new("/nowhere"));
+            assert_eq!(fs::metadata(path.join("file1")).unwrap().nlink(), 2);
+            fs::write(path.join("written"), "stays").unwrap();
+        }
+    }
+
+    #[test]
+    fn an_image_without_layers_is_an_empty_folder() {
+        if !may_mount() {
+            return;
+        }
+        let folder = Folder::new();
+        let Mounted::Overlay(fd) = mount(&prepare(&[], &container(&folder)).unwrap()).unwrap() else { panic!("copied") };
+        assert_eq!(fs::read_dir(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap().count(), 0);
+    }
 }

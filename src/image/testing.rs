@@ -23,3 +23,12 @@ impl Drop for Folder {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
+
+/// Whether this process may mount; says so when it may not.
+pub fn may_mount() -> bool {
+    let may = crate::sys::mount::fsopen("tmpfs").is_ok();
+    if !may {
+        println!("skipped: fsopen(2) needs CAP_SYS_ADMIN");
+    }
+    may
+}
