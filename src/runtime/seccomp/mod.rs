@@ -12,6 +12,8 @@
 
 mod assembler;
 mod default;
+#[cfg(test)]
+mod judge;
 mod numbers;
 mod profile;
 #[cfg(test)]
@@ -46,8 +48,8 @@ pub struct Program {
 
 static LOAD: sys::Reason = sys::Reason {
     id: "seccomp.load",
-    en: "From now on the kernel runs our little program before each system call, and refuses what a container has no need of",
-    ko: "이제부터 커널은 시스템 콜마다 우리의 작은 프로그램을 먼저 실행하고, 컨테이너에 필요 없는 호출은 거절합니다",
+    en: "from now on the kernel runs our little program before each system call, and refuses what a container has no need of",
+    ko: "이제부터 커널은 시스템 콜마다 우리의 작은 프로그램을 먼저 실행하고, 컨테이너에 필요 없는 호출은 거절한다",
     see: "grep Seccomp /proc/{P}/status",
 };
 
