@@ -9,5 +9,6 @@ pub mod runtime;
 pub mod image;
 
 pub mod engine;
+pub mod inspect;
 
 pub mod cli;

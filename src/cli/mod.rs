@@ -1,5 +1,6 @@
 //! The command line: one file a noun; arguments and output only.
 
+pub mod doctor;
 pub mod oci;
 pub mod oci_events;
 pub mod oci_exec;

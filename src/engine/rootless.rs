@@ -36,44 +36,24 @@ pub fn enter() -> Result<()> {
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     let (uids, gids) = (mappings("/etc/subuid", uid), mappings("/etc/subgid", gid));
     because(&MOVE);
-    let writer = MapWriter::begin(std::process::id() as i32, uids, gids)?;
+    let map_writer = MapWriter::begin(std::process::id() as i32, uids, gids)?;
     let forbidden = |e: Error| e.hint("this host forbids user namespaces to ordinary users; `onggi doctor` says which setting and how to change it");
     namespace::unshare(CLONE_NEWUSER | CLONE_NEWNS).doing(|| "make a user namespace".into()).map_err(forbidden)?;
-    writer.finish()?;
+    map_writer.finish()?;
     users::become_root()?;
     // The new self runs from a read-only mount, which we may make now: see own_program.
-    let program = own_program::read_only_mount().doing(|| "start from a read-only copy of this program".into())?;
-    own_program::restart(&program)
+    let copy = own_program::read_only_mount().doing(|| "start from a read-only copy of this program".into())?;
+    own_program::restart(&copy)
 }
 
 /// One's own id as root, and behind it the range of the file, when there is one that newuidmap can grant.
 fn mappings(file: &str, own: u32) -> Vec<IdMapping> {
     let mut mappings = vec![IdMapping { container_id: 0, host_id: own, size: 1 }];
-    let granter = if file.ends_with("subuid") { "newuidmap" } else { "newgidmap" };
-    if let Some((first, count)) = range(file).filter(|_| installed(granter)) {
+    let program = if file.ends_with("subuid") { "newuidmap" } else { "newgidmap" };
+    if let Some((first, count)) = users::granted_range(file).filter(|_| crate::runtime::program::on_path(program)) {
         mappings.push(IdMapping { container_id: 1, host_id: first, size: count });
     }
     mappings
-}
-
-/// The first range of the calling *user* in `/etc/subuid` or `/etc/subgid` (both are keyed by user): `ann:100000:65536`.
-pub fn range(file: &str) -> Option<(u32, u32)> {
-    let uid = geteuid();
-    let name = nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name);
-    let text = std::fs::read_to_string(file).ok()?;
-    text.lines().find_map(|line| {
-        let mut fields = line.trim().split(':');
-        let who = fields.next()?;
-        let ours = Some(who) == name.as_deref() || who.parse() == Ok(uid.as_raw());
-        let (first, count) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-        (ours && count > 0).then_some((first, count))
-    })
-}
-
-/// Whether a program is on PATH.
-pub fn installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
 /// The process that stays outside to write the maps.
@@ -85,7 +65,7 @@ struct MapWriter {
 impl MapWriter {
     fn begin(moved: i32, uids: Vec<IdMapping>, gids: Vec<IdMapping>) -> Result<MapWriter> {
         let mut pair = sync::pair()?;
-        match process::clone3(&Clone::default()).doing(|| "clone a helper for the maps".into())? {
+        match process::clone3(&Clone::default()).doing(|| "clone a process that writes the maps".into())? {
             Forked::Child => {
                 let Ok(socket) = pair.theirs() else { process::exit_now(1) };
                 if socket.wait_for_go().is_err() {
@@ -110,7 +90,7 @@ impl MapWriter {
         match answer {
             Some(Message::Ready) => Ok(()),
             Some(Message::Failed(e)) => Err(*e),
-            _ => Err(Error::new(Class::System, "write the maps of the user namespace", "the helper ended without a word")),
+            _ => Err(Error::new(Class::System, "write the maps of the user namespace", "the process for it ended without a word")),
         }
     }
 }

@@ -237,7 +237,7 @@ fn check_mappings(linux: &Linux) -> Checked {
     if makes(linux, NamespaceKind::User) && (empty.0 || empty.1) {
         return wrong("linux.uidMappings", "a new user namespace needs uidMappings and gidMappings");
     }
-    if !has(linux, NamespaceKind::User) && !(empty.0 && empty.1) {
+    if !(has(linux, NamespaceKind::User) || empty.0 && empty.1) {
         return wrong("linux.uidMappings", "it needs a user namespace in linux.namespaces");
     }
     for (name, list) in [("uidMappings", &linux.uid_mappings), ("gidMappings", &linux.gid_mappings)] {

@@ -24,12 +24,13 @@ const SAFE: u64 = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
 /// EPERM, ENOENT.
 pub fn make(root: BorrowedFd, destination: &Path, options: &Options, place: Option<&Place>) -> Result<()> {
     let layout = cgroups::detect()?;
+    let namespaced = in_namespace_of_its_own();
     let read_only = options.own.set & MOUNT_ATTR_RDONLY != 0;
     let target = mounts::place_for(root, destination, true)?;
     match &layout {
         Layout::Unified(hierarchy) => {
             let own = place.and_then(|place| place.unified.clone()).unwrap_or_else(|| hierarchy.own_dir());
-            let mounted = fresh("cgroup2", &[], options.own.set | SAFE, &own)?;
+            let mounted = fresh("cgroup2", &[], options.own.set | SAFE, &own, namespaced)?;
             mount::move_mount(mounted.as_fd(), target.as_fd()).doing(|| "mount the cgroups".into())
         }
         Layout::Legacy(hierarchies) | Layout::Hybrid { legacy: hierarchies, .. } => {
@@ -38,12 +39,12 @@ pub fn make(root: BorrowedFd, destination: &Path, options: &Options, place: Opti
             mount::move_mount(tmpfs.as_fd(), target.as_fd()).doing(|| "mount the tmpfs for the controllers".into())?;
             let groups = place.map(|place| &place.legacy);
             for hierarchy in hierarchies {
-                controller(tmpfs.as_fd(), hierarchy, groups, options.own.set | SAFE)?;
+                controller(tmpfs.as_fd(), hierarchy, groups, options.own.set | SAFE, namespaced)?;
             }
             if let Layout::Hybrid { unified, .. } = &layout {
                 let folder = path::make_dirs_in(tmpfs.as_fd(), "unified".as_ref(), 0o755).doing(|| "make unified".into())?;
                 let own = place.and_then(|place| place.unified.clone()).unwrap_or_else(|| unified.own_dir());
-                let mounted = fresh("cgroup2", &[], options.own.set | SAFE, &own)?;
+                let mounted = fresh("cgroup2", &[], options.own.set | SAFE, &own, namespaced)?;
                 mount::move_mount(mounted.as_fd(), folder.as_fd()).doing(|| "mount unified".into())?;
             }
             if read_only {
@@ -54,7 +55,13 @@ pub fn make(root: BorrowedFd, destination: &Path, options: &Options, place: Opti
     }
 }
 
-fn controller(tmpfs: BorrowedFd, hierarchy: &cgroups::Hierarchy, groups: Option<&BTreeMap<String, PathBuf>>, attributes: u64) -> Result<()> {
+fn controller(
+    tmpfs: BorrowedFd,
+    hierarchy: &cgroups::Hierarchy,
+    groups: Option<&BTreeMap<String, PathBuf>>,
+    attributes: u64,
+    namespaced: bool,
+) -> Result<()> {
     let names = &hierarchy.controllers;
     let Some(first) = names.first() else { return Ok(()) };
     let shown: Vec<&str> = names.iter().map(|name| name.strip_prefix("name=").unwrap_or(name)).collect();
@@ -66,7 +73,7 @@ fn controller(tmpfs: BorrowedFd, hierarchy: &cgroups::Hierarchy, groups: Option<
         None => names.iter().map(|name| (name.clone(), None)).collect(),
     };
     let folder = path::make_dirs_in(tmpfs, folder_name.as_ref(), 0o755).doing(doing)?;
-    let mounted = fresh("cgroup", &options, attributes, &own)?;
+    let mounted = fresh("cgroup", &options, attributes, &own, namespaced)?;
     mount::move_mount(mounted.as_fd(), folder.as_fd()).doing(doing)?;
     if shown.len() > 1 {
         let dir = path::make_dirs_in(tmpfs, "/".as_ref(), 0o755).doing(doing)?;
@@ -78,10 +85,8 @@ fn controller(tmpfs: BorrowedFd, hierarchy: &cgroups::Hierarchy, groups: Option<
 }
 
 /// A mount that shows `own` as its root: a fresh one in a cgroup namespace whose root that is, else a bind of the folder.
-fn fresh(fstype: &str, options: &[(String, Option<String>)], attributes: u64, own: &Path) -> Result<OwnedFd> {
-    if in_namespace_of_its_own()
-        && let Ok(mounted) = mount::new_filesystem(fstype, Some(fstype), options, attributes)
-    {
+fn fresh(fstype: &str, options: &[(String, Option<String>)], attributes: u64, own: &Path, namespaced: bool) -> Result<OwnedFd> {
+    if namespaced && let Ok(mounted) = mount::new_filesystem(fstype, Some(fstype), options, attributes) {
         return Ok(mounted);
     }
     // EPERM in a user namespace that doesn't own the cgroup namespace, EBUSY on some v1 hosts: the folder is there all the same.

@@ -14,7 +14,7 @@ use super::program::Start;
 use super::spec::{Linux, Process};
 use super::state::{Record, Status, Store};
 use super::sync::{self, Message};
-use super::{capabilities, cgroups, labels, lifecycle, namespaces, seccomp};
+use super::{cgroups, labels, lifecycle, namespaces, seccomp};
 use crate::error::{Class, Error, Result};
 use crate::sys::call::fault;
 use crate::sys::namespace::CLONE_NEWUSER;
@@ -53,7 +53,6 @@ pub fn exec(store: &Store, id: &str, request: Request) -> Result<Running> {
     let no_linux = Linux::default();
     let linux = record.spec.linux.as_ref().unwrap_or(&no_linux);
     let filter = linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
-    let (sets, left_out) = capabilities::Sets::from_spec(request.process.capabilities.as_ref())?;
     let plan = namespaces::plan_to_enter(init.pid, handle)?;
 
     let enters_user_namespace = plan.join.iter().any(|join| join.flag & CLONE_NEWUSER != 0);
@@ -63,7 +62,9 @@ pub fn exec(store: &Store, id: &str, request: Request) -> Result<Running> {
     };
     let mut pair = sync::pair()?;
     let files = super::kernel_files::KernelFiles::open()?;
-    let side = namespaces::fork(&plan, cgroup.as_ref().map(|dir| dir.as_fd()), &mut pair, |_| Ok(()))?;
+    // The stage goes into the v1 groups before it enters anything, with the rights of the host.
+    let enter = || record.cgroup.as_ref().filter(|place| place.unit.is_none()).map_or(Ok(()), cgroups::enter_legacy);
+    let side = namespaces::fork(&plan, cgroup.as_ref().map(|dir| dir.as_fd()), &mut pair, enter, |_| Ok(()))?;
     let namespaces::Side::Parent { pid, pidfd } = side else {
         init::enter_container(Entering {
             process: &request.process,
@@ -72,15 +73,15 @@ pub fn exec(store: &Store, id: &str, request: Request) -> Result<Running> {
             parent: pair.theirs()?,
             console: request.console,
             stdio: request.stdio,
-            sets,
             filter,
             files,
             start: Start::AtOnce,
             preserve_fds: request.preserve_fds,
         })
     };
-    let mut warnings = left_out;
-    let outcome = attend(&mut pair, &record, cgroup.is_none(), pid, &pidfd, &mut warnings);
+    let mut warnings = Vec::new();
+    let attach = cgroup.is_none() && record.cgroup.as_ref().is_some_and(|place| place.unified.is_some() || place.unit.is_some());
+    let outcome = attend(&mut pair, &record, attach, pid, &pidfd, &mut warnings);
     let written = outcome.and_then(|()| request.pid_file.as_ref().map_or(Ok(()), |file| lifecycle::write_pid_file(file, pid)));
     if let Err(e) = written {
         namespaces::end(&namespaces::Side::Parent { pid, pidfd });

@@ -5,7 +5,23 @@
 use serde_json::{Value, json};
 
 use super::spec::{NamespaceKind, OCI_VERSION};
-use super::{capabilities, labels, mount_options, seccomp};
+use super::{capabilities, labels, mount_options};
+
+const ACTIONS: &[&str] = &[
+    "SCMP_ACT_ALLOW",
+    "SCMP_ACT_ERRNO",
+    "SCMP_ACT_KILL",
+    "SCMP_ACT_KILL_PROCESS",
+    "SCMP_ACT_KILL_THREAD",
+    "SCMP_ACT_LOG",
+    "SCMP_ACT_NOTIFY",
+    "SCMP_ACT_TRACE",
+    "SCMP_ACT_TRAP",
+];
+const OPERATORS: &[&str] = &["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"];
+const ARCHITECTURES: &[&str] = &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"];
+const FLAGS: &[&str] =
+    &["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"];
 
 /// The features document.
 pub fn features() -> Value {
@@ -18,15 +34,15 @@ pub fn features() -> Value {
         "mountOptions": mount_options::known(),
         "linux": {
             "namespaces": namespaces,
-            "capabilities": capabilities::names(),
+            "capabilities": capabilities::NAMES.to_vec(),
             "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true },
             "seccomp": {
                 "enabled": true,
-                "actions": seccomp::ACTIONS,
-                "operators": seccomp::OPERATORS,
-                "archs": seccomp::ARCHITECTURES,
-                "knownFlags": seccomp::FLAGS,
-                "supportedFlags": seccomp::FLAGS,
+                "actions": ACTIONS,
+                "operators": OPERATORS,
+                "archs": ARCHITECTURES,
+                "knownFlags": FLAGS,
+                "supportedFlags": FLAGS,
             },
             "apparmor": { "enabled": labels::apparmor_is_on() },
             "selinux": { "enabled": labels::selinux_is_on() },

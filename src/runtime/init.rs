@@ -14,12 +14,12 @@ use super::cgroups::Place;
 use super::kernel_files::KernelFiles;
 use super::mounts::{self, Prepared};
 use super::namespaces::{self, Plan};
-use super::spec::{Linux, Process, Spec};
+use super::spec::{CapabilitySets, Linux, Process, Spec};
 use super::sync::{Message, Socket};
 use super::{attributes, capabilities, devices, hooks, labels, program, rootfs, seccomp, sysctl, terminal, users};
 use crate::error::{Doing, Error, Result};
 use crate::sys::namespace::{CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER};
-use crate::sys::{Reason, because, fd, namespace, path, process, sched};
+use crate::sys::{Reason, because, fd, ids, namespace, path, process, sched};
 
 static SESSION: Reason = Reason {
     id: "init.session",
@@ -38,18 +38,6 @@ static LOOPBACK: Reason = Reason {
     en: "a new network namespace has only lo, and it is down",
     ko: "새 네트워크 네임스페이스에는 lo만 있고 꺼져 있다",
     see: "nsenter -t {P} -n ip address",
-};
-static FILTER: Reason = Reason {
-    id: "init.seccomp",
-    en: "from here on the kernel refuses the system calls that the profile doesn't allow",
-    ko: "지금부터 커널은 프로파일이 허락하지 않은 시스템 콜을 거부한다",
-    see: "grep Seccomp /proc/{P}/status",
-};
-static PRIVILEGES: Reason = Reason {
-    id: "init.capabilities",
-    en: "root's power comes in pieces; the container gets the few that it needs",
-    ko: "root의 힘은 조각으로 나뉘어 있고 컨테이너는 필요한 몇 개만 받는다",
-    see: "grep Cap /proc/{P}/status",
 };
 static PROGRAM: Reason = Reason {
     id: "init.execve",
@@ -75,7 +63,6 @@ pub struct Init<'a> {
     pub console: Option<OwnedFd>,
     /// What becomes 0, 1 and 2, when not the caller's own.
     pub stdio: Option<[OwnedFd; 3]>,
-    pub sets: capabilities::Sets,
     pub filter: Option<seccomp::Program>,
     pub start: program::Start,
     /// The state for hooks that run in the container, as JSON.
@@ -160,7 +147,7 @@ pub fn run(init: &mut Init) -> Result<Infallible> {
     }
     labels::apply(init.process, &files)?;
     drop(files);
-    become_unprivileged(parent, init.process, &init.sets, init.filter.as_ref())?;
+    become_unprivileged(parent, init.process, init.filter.as_ref())?;
 
     if init.ends_with_maker {
         // After the change of user, which clears it. Should our maker be gone already, the next word to it fails.
@@ -239,20 +226,23 @@ fn set_names(spec: &Spec) -> Result<()> {
 
 /// The last steps down. A filter can be loaded either with CAP_SYS_ADMIN, so before it is dropped, or under no_new_privs, so as late
 /// as possible (seccomp(2)): then fewer calls of ours need to be allowed by it.
-fn become_unprivileged(parent: &Socket, wanted: &Process, sets: &capabilities::Sets, filter: Option<&seccomp::Program>) -> Result<()> {
-    because(&PRIVILEGES);
+fn become_unprivileged(parent: &Socket, wanted: &Process, filter: Option<&seccomp::Program>) -> Result<()> {
+    // What we may give is asked here, in the container's user namespace: it decides what there is to give.
+    let nothing = CapabilitySets::default();
+    let (sets, left_out) = capabilities::sets(wanted.capabilities.as_ref().unwrap_or(&nothing), capabilities::Ours::ask()?);
+    for item in left_out {
+        parent.tell(&Message::Warning(item.to_string()))?;
+    }
     if wanted.no_new_privileges {
         process::no_new_privileges().doing(|| "set process.noNewPrivileges".into())?;
     }
-    capabilities::apply_bounding(sets)?;
+    capabilities::apply_bounding(&sets)?;
     if !wanted.no_new_privileges || listens(filter) {
         load_filter(Some(parent), filter)?;
-        because(&PRIVILEGES);
     }
-    capabilities::keep_over_setuid()?;
+    ids::keep_capabilities(true).doing(|| "keep capabilities over the change of user".into())?;
     users::become_user(&wanted.user)?;
-    because(&PRIVILEGES);
-    capabilities::apply(sets)
+    capabilities::apply(&sets)
 }
 
 fn listens(filter: Option<&seccomp::Program>) -> bool {
@@ -262,7 +252,6 @@ fn listens(filter: Option<&seccomp::Program>) -> bool {
 fn load_filter(parent: Option<&Socket>, filter: Option<&seccomp::Program>) -> Result<()> {
     use std::os::fd::AsRawFd;
     let Some(filter) = filter else { return Ok(()) };
-    because(&FILTER);
     if let (Some(listener), Some(parent)) = (filter.load()?, parent) {
         // The parent takes its own copy of the descriptor with pidfd_getfd(2), and hands it to who wants to be asked.
         parent.tell(&Message::Listener(listener.as_raw_fd()))?;
@@ -298,7 +287,6 @@ pub struct Entering<'a> {
     pub parent: Socket,
     pub console: Option<OwnedFd>,
     pub stdio: Option<[OwnedFd; 3]>,
-    pub sets: capabilities::Sets,
     pub filter: Option<seccomp::Program>,
     pub files: KernelFiles,
     pub start: program::Start,
@@ -324,7 +312,7 @@ fn join_container(entering: &Entering) -> Result<Infallible> {
         parent.tell(&Message::Warning(warning))?;
     }
     labels::apply(entering.process, &entering.files)?;
-    become_unprivileged(parent, entering.process, &entering.sets, entering.filter.as_ref())?;
+    become_unprivileged(parent, entering.process, entering.filter.as_ref())?;
     enter_working_directory(&entering.process.cwd)?;
     let found = program::find(entering.process)?;
     process::cloexec_from(3 + entering.preserve_fds).doing(|| "close our descriptors".into())?;

@@ -19,7 +19,7 @@ use super::program::{self, Start};
 use super::spec::{Hooks, Linux, Process, Resources};
 use super::state::{self, ProcessId, Record, State, Status, Store};
 use super::sync::{self, Message, Socket};
-use super::{capabilities, cgroups, hooks, labels, mounts, namespaces, seccomp, users};
+use super::{cgroups, hooks, labels, mounts, namespaces, seccomp, users};
 use crate::clock;
 use crate::error::{Class, Doing, Error, Result};
 use crate::sys::call::fault;
@@ -75,7 +75,6 @@ pub fn create(store: &Store, request: Request) -> Result<Created> {
     labels::check(&process)?;
     check_console(&process, request.console.is_some())?;
     let filter = linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
-    let (sets, left_out) = capabilities::Sets::from_spec(process.capabilities.as_ref())?;
     let plan = namespaces::plan(linux)?;
     let rootfs = bundle::rootfs(&request.bundle)?;
     let prepared = mounts::prepare(spec, &request.bundle.dir)?;
@@ -108,8 +107,11 @@ pub fn create(store: &Store, request: Request) -> Result<Created> {
     };
 
     let mut pair = sync::pair()?;
-    let inside = if plan.staged() { None } else { cgroup_dir.as_ref().map(|dir| dir.as_fd()) };
-    let side = namespaces::fork(&plan, inside, &mut pair, |pid| users::write_maps(pid, linux))?;
+    // systemd makes the group for a process that is there; in a group of a user namespace's own rights nobody can be born.
+    let later = making.record.cgroup.as_ref().filter(|place| place.unit.is_some() || plan.staged());
+    let inside = cgroup_dir.as_ref().filter(|_| later.is_none()).map(|dir| dir.as_fd());
+    let enter = || making.record.cgroup.as_ref().filter(|_| later.is_none()).map_or(Ok(()), cgroups::enter_legacy);
+    let side = namespaces::fork(&plan, inside, &mut pair, enter, |pid| users::write_maps(pid, linux))?;
     let namespaces::Side::Parent { pid, pidfd } = side else {
         init::enter(Init {
             id: &request.id,
@@ -124,7 +126,6 @@ pub fn create(store: &Store, request: Request) -> Result<Created> {
             parent: pair.theirs()?,
             console: request.console,
             stdio: request.stdio,
-            sets,
             filter,
             start,
             state: json(&inner_state(&making.record)),
@@ -134,17 +135,17 @@ pub fn create(store: &Store, request: Request) -> Result<Created> {
             ends_with_maker: request.choices.ends_with_maker,
         })
     };
+    let attach = later.is_some();
     making.child = Some(pidfd);
     drop(start);
     making.record.init = ProcessId::now(pid);
     store.save(&making.record)?;
-    if let Some(place) = making.record.cgroup.as_ref().filter(|_| inside.is_none()) {
+    if let Some(place) = making.record.cgroup.as_ref().filter(|_| attach) {
         cgroups::attach(place, pid, &resources)?;
     }
     let ours = pair.ours()?;
     ours.tell(&Message::Go)?;
-    let mut warnings = attend(&ours, &making)?;
-    warnings.extend(left_out);
+    let warnings = attend(&ours, &making)?;
     if let Some(file) = &making.record.pid_file {
         write_pid_file(file, pid)?;
     }
@@ -261,7 +262,8 @@ pub(super) fn hand_over_listener(record: &Record, child: BorrowedFd, number: i32
     let listener = fd::take_from(child, number).doing(|| "take over the seccomp listener".into())?;
     let state = state::state_of(record, Status::Creating);
     let pid = process::pidfd_pid(child).unwrap_or(state.pid);
-    seccomp::send_listener(listener.as_fd(), seccomp, pid, &serde_json::to_value(&state).unwrap_or_default())
+    let message = seccomp::process_state(pid, seccomp.listener_metadata.as_deref(), serde_json::to_value(&state).unwrap_or_default());
+    seccomp::send_listener(listener.as_fd(), seccomp.listener_path.as_deref().unwrap_or(Path::new("")), &message)
 }
 
 pub(super) fn check_console(process: &Process, console: bool) -> Result<()> {
@@ -331,12 +333,10 @@ pub fn kill(store: &Store, id: &str, signal: i32, all: bool) -> Result<()> {
     // A container without a PID namespace of its own doesn't end with its first process.
     let shares_pids =
         !record.spec.linux.as_ref().is_some_and(|l| l.namespaces.iter().any(|n| n.kind == super::spec::NamespaceKind::Pid && n.path.is_none()));
-    if all || (signal == libc::SIGKILL && shares_pids) {
-        if let Some(place) = &record.cgroup {
-            let there = !cgroups::processes(place).is_empty();
-            cgroups::kill_all(place, signal)?;
-            return if there || all { Ok(()) } else { Err(Error::new(Class::Conflict, doing(), "container not running")) };
-        }
+    if let Some(place) = record.cgroup.as_ref().filter(|_| all || (signal == libc::SIGKILL && shares_pids)) {
+        let there = !cgroups::processes(place).is_empty();
+        cgroups::kill_all(place, signal)?;
+        return if there || all { Ok(()) } else { Err(Error::new(Class::Conflict, doing(), "container not running")) };
     }
     let Some(handle) = handle else {
         return if all { Ok(()) } else { Err(Error::new(Class::Conflict, doing(), "container not running")) };

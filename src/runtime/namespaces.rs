@@ -178,19 +178,30 @@ pub enum Side {
     Child,
 }
 
-/// Clones the container's first process into its namespaces. `map` is called in the parent, with the PID of the process whose new
+/// Clones the container's first process into its namespaces. `enter` is called in the child, or its stage, as long as it has our
+/// rights: it goes into the cgroups that nobody can be born in. `map` is called in the parent, with the PID of the process whose new
 /// user namespace waits for its maps. The child comes out of here with nothing done but that: it must wait for its parent's word.
 ///
 /// # Errors
 /// EPERM where the host forbids a kind, ENOSPC for too many namespaces, and what `map` says.
-pub fn fork(plan: &Plan, cgroup: Option<BorrowedFd>, pair: &mut Pair, map: impl Fn(i32) -> Result<()>) -> Result<Side> {
+pub fn fork(
+    plan: &Plan,
+    cgroup: Option<BorrowedFd>,
+    pair: &mut Pair,
+    enter: impl Fn() -> Result<()>,
+    map: impl Fn(i32) -> Result<()>,
+) -> Result<Side> {
     if plan.staged() {
-        return fork_staged(plan, cgroup, pair, map);
+        return fork_staged(plan, cgroup, pair, enter, map);
     }
     because(&NEW);
     match process::clone3(&Clone { flags: plan.new, cgroup }).doing(|| "make the container's namespaces".into()).map_err(restricted)? {
         Forked::Child => {
             fault::role("init");
+            if let Err(e) = enter() {
+                let _ = pair.child().tell(&Message::Failed(Box::new(e)));
+                process::exit_now(1);
+            }
             Ok(Side::Child)
         }
         Forked::Parent { pid, pidfd } => {
@@ -214,13 +225,19 @@ pub fn end(side: &Side) {
     }
 }
 
-fn fork_staged(plan: &Plan, cgroup: Option<BorrowedFd>, pair: &mut Pair, map: impl Fn(i32) -> Result<()>) -> Result<Side> {
+fn fork_staged(
+    plan: &Plan,
+    cgroup: Option<BorrowedFd>,
+    pair: &mut Pair,
+    enter: impl Fn() -> Result<()>,
+    map: impl Fn(i32) -> Result<()>,
+) -> Result<Side> {
     because(&JOIN);
     let (stage_pid, stage) = match process::clone3(&Clone::default()).doing(|| "make a stage process".into())? {
         Forked::Child => {
             fault::role("stage");
             let theirs = pair.child();
-            match stage(plan, cgroup, theirs) {
+            match enter().and_then(|()| stage(plan, cgroup, theirs)) {
                 Ok(()) => return Ok(Side::Child),
                 Err(e) => {
                     let _ = theirs.tell(&Message::Failed(Box::new(e)));
@@ -258,7 +275,7 @@ fn stage(plan: &Plan, cgroup: Option<BorrowedFd>, theirs: &Socket) -> Result<()>
     process::set_dumpable(false).doing(|| "hide from the container".into())?;
     let (before, after): (Vec<&Join>, Vec<&Join>) = plan.join.iter().partition(|j| j.flag != CLONE_NEWNS);
     for join in before {
-        enter(join)?;
+        enter_one(join)?;
     }
     let mut rest = plan.new;
     if rest & CLONE_NEWUSER != 0 {
@@ -279,7 +296,7 @@ fn stage(plan: &Plan, cgroup: Option<BorrowedFd>, theirs: &Socket) -> Result<()>
         shift_clocks(&plan.time_offsets)?;
     }
     for join in after {
-        enter(join)?;
+        enter_one(join)?;
     }
     because(&NEW);
     let flags = rest | libc::CLONE_PARENT as u64;
@@ -315,10 +332,10 @@ pub fn join(plan: &Plan) -> Result<()> {
         return Ok(());
     }
     process::set_dumpable(false).doing(|| "hide from the container".into())?;
-    plan.join.iter().try_for_each(enter)
+    plan.join.iter().try_for_each(enter_one)
 }
 
-fn enter(join: &Join) -> Result<()> {
+fn enter_one(join: &Join) -> Result<()> {
     because(&JOIN);
     namespace::setns(join.fd.as_fd(), join.flag).doing(|| format!("enter the namespace {}", crate::sys::mount::fd_name(join.fd.as_raw_fd())))
 }

@@ -17,6 +17,13 @@ use super::sync::Socket;
 use crate::error::{Class, Doing, Error, Result};
 use crate::sys::process;
 
+/// Whether the *caller's* PATH has a program.
+pub fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Daemons' tools stand in folders that an ordinary user's PATH may lack.
+    std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|dir| dir.join(program).is_file())
+}
+
 /// How the program is told to start.
 pub enum Start {
     /// `create` and `start` are two commands: a byte through the FIFO. Whoever waits holds it open for reading *and* writing, so its

@@ -28,7 +28,8 @@ pub fn check(linux: &Linux) -> std::result::Result<(), (String, String)> {
         let Some(kind) = namespace_of(&dotted) else {
             return Err((path, "it belongs to no namespace: it would change the host".into()));
         };
-        if dotted.split('.').any(|part| part.is_empty() || part == "..") {
+        // A part that is only slashes was only dots before: `..` would lead out of /proc/sys.
+        if dotted.split('.').any(|part| part.trim_matches('/').is_empty()) {
             return Err((path, "it is no name of a setting".into()));
         }
         if !linux.namespaces.iter().any(|n| n.kind == kind) {

@@ -130,3 +130,17 @@ pub fn outer_uid() -> u32 {
     });
     outer.filter(|_| in_user_namespace()).unwrap_or_else(|| nix::unistd::getuid().as_raw())
 }
+
+/// The first range of ids that `/etc/subuid` or `/etc/subgid` grants to the calling *user* (both are keyed by user): `ann:100000:65536`.
+pub fn granted_range(file: &str) -> Option<(u32, u32)> {
+    let uid = geteuid();
+    let name = nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name);
+    let text = std::fs::read_to_string(file).ok()?;
+    text.lines().find_map(|line| {
+        let mut fields = line.trim().split(':');
+        let who = fields.next()?;
+        let ours = Some(who) == name.as_deref() || who.parse() == Ok(uid.as_raw());
+        let (first, count) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        (ours && count > 0).then_some((first, count))
+    })
+}

@@ -37,7 +37,7 @@ pub use life::{freeze, frozen, kill_all, processes};
 pub use oom::{OomWatcher, oom_events};
 pub use place::{Place, Request, place};
 pub use stats::{Stats, stats};
-pub use tree::{Created, attach, create, dir_fd, exec_dir, foresee, remove};
+pub use tree::{Created, attach, create, dir_fd, enter_legacy, exec_dir, foresee, remove};
 
 use crate::error::{Class, Error, Result};
 use crate::runtime::spec::{Cpu, Resources};

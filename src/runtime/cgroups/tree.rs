@@ -3,6 +3,7 @@
 //! See it: `ls -d /sys/fs/cgroup/onggi/*`, `cat …/cgroup.procs`. Read: cgroups(7), cgroup-v2.rst ("Organizing Processes and
 //! Threads"), clone3(2) on CLONE_INTO_CGROUP, Documentation/admin-guide/cgroup-v1/cpusets.rst.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -137,16 +138,32 @@ fn explain_mkdir(story: String, fact: SysError) -> Error {
     }
 }
 
-/// The v2 directory, for a process to be born in (clone3 with CLONE_INTO_CGROUP). None when [`attach`] must be used: v1 and hybrid,
-/// and with systemd before the scope exists.
+/// The v2 directory, for a process to be born in (clone3 with CLONE_INTO_CGROUP). None on a host with v1 alone, and with systemd
+/// before the scope exists.
 ///
 /// # Errors
 /// ENOENT when the group is gone.
 pub fn dir_fd(place: &Place) -> Result<Option<OwnedFd>> {
     match &place.unified {
-        Some(dir) if place.legacy.is_empty() && (place.unit.is_none() || dir.exists()) => open(dir).map(Some),
+        Some(dir) if place.unit.is_none() || dir.exists() => open(dir).map(Some),
         _ => Ok(None),
     }
+}
+
+/// The calling process, which has one thread, goes into the v1 groups by itself.
+///
+/// A PID written to `cgroup.procs` makes the kernel stop all forks and exits of the machine for a moment, which takes milliseconds; a
+/// thread that moves *itself* (`0` into `tasks`) needs no such lock (kernel/cgroup/cgroup.c, cgroup_procs_write_start).
+///
+/// # Errors
+/// EACCES, ENOSPC for a cpuset without CPUs.
+pub fn enter_legacy(place: &Place) -> Result<()> {
+    if place.legacy.is_empty() {
+        return Ok(());
+    }
+    because(&ATTACH);
+    let dirs = place.legacy.values().collect::<BTreeSet<_>>();
+    dirs.into_iter().try_for_each(|dir| fs::write(&dir.join("tasks"), "0").doing(|| format!("go into the cgroup {}", dir.display())))
 }
 
 /// The same for one more process of a container that lives, whose init is `init`. A program such as systemd inside of the container
@@ -156,8 +173,8 @@ pub fn dir_fd(place: &Place) -> Result<Option<OwnedFd>> {
 /// ENOENT when the group is gone.
 pub fn exec_dir(place: &Place, init: i32) -> Result<Option<OwnedFd>> {
     match &place.unified {
-        Some(dir) if place.legacy.is_empty() => open(&home_of(dir, init)).map(Some),
-        _ => Ok(None),
+        Some(dir) => open(&home_of(dir, init)).map(Some),
+        None => Ok(None),
     }
 }
 
