@@ -16,6 +16,7 @@ use super::oci_update::UpdateArgs;
 use crate::engine::foreground::{self, Signals, Streams};
 use crate::error::{Class, Doing, Error, Result};
 use crate::runtime::lifecycle::{self, Choices, Request};
+use crate::runtime::spec::{ConsoleSize, Process};
 use crate::runtime::state::{self, Store};
 use crate::runtime::{bundle, cgroups, default_spec, features, own_program};
 use crate::sys::fd;
@@ -274,8 +275,11 @@ struct Made {
 }
 
 fn create(store: &Store, args: &CreateArgs, global: &Global, foreground: bool) -> Result<Made> {
-    let bundle = bundle::load(&args.bundle)?;
+    let mut bundle = bundle::load(&args.bundle)?;
     let wants_terminal = bundle.spec.process.as_ref().is_some_and(|process| process.terminal);
+    if let Some(process) = bundle.spec.process.as_mut().filter(|_| foreground) {
+        size_like_ours(process);
+    }
     let (console, terminal) = console(args.console_socket.as_deref(), wants_terminal && foreground)?;
     let choices = Choices {
         // The container's folder may be changed to: what the caller named is meant from here.
@@ -307,6 +311,13 @@ pub(super) fn console(socket: Option<&Path>, to_us: bool) -> Result<(Option<Owne
             Ok((Some(theirs), Some(ours)))
         }
         None => Ok((None, None)),
+    }
+}
+
+/// A program may ask for its terminal's size first of all: it has that of the terminal that we sit at from the beginning.
+pub(super) fn size_like_ours(process: &mut Process) {
+    if let Some(size) = foreground::our_size().filter(|_| process.terminal) {
+        process.console_size = Some(ConsoleSize { height: size.rows, width: size.columns });
     }
 }
 

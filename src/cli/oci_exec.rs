@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::oci::{console, streams};
+use super::oci::{console, size_like_ours, streams};
 use crate::engine::foreground::{self, Signals};
 use crate::error::{Doing, Error, Result};
 use crate::runtime::spec::{CapabilitySets, Process};
@@ -68,7 +68,10 @@ pub struct ExecArgs {
 /// Runs it; the exit code is the process' own in the foreground.
 pub fn exec(store: &Store, args: &ExecArgs) -> Result<u8> {
     let signals = if args.detach { None } else { Some(Signals::take()?) };
-    let process = process(store, args)?;
+    let mut process = process(store, args)?;
+    if !args.detach {
+        size_like_ours(&mut process);
+    }
     let (console, terminal) = console(args.console_socket.as_deref(), process.terminal && !args.detach)?;
     let request = exec::Request {
         process,

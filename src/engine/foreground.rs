@@ -204,10 +204,15 @@ pub fn attend(pidfd: BorrowedFd, streams: Streams, signals: &Signals, proxy: boo
 
 /// The container's terminal gets the size of ours.
 pub fn resize(master: BorrowedFd) {
-    let ours = [0, 1, 2].into_iter().find_map(|number| terminal::size(standard(number)).ok());
-    if let Some(size) = ours.filter(|size| size.rows > 0 && size.columns > 0) {
+    if let Some(size) = our_size() {
         let _ = terminal::resize(master, size);
     }
+}
+
+/// The size of the caller's terminal, when there is one and it has any.
+pub fn our_size() -> Option<terminal::Size> {
+    let ours = [0, 1, 2].into_iter().find_map(|number| terminal::size(standard(number)).ok());
+    ours.filter(|size| size.rows > 0 && size.columns > 0)
 }
 
 struct Ready {

@@ -73,6 +73,7 @@ pub fn exec(store: &Store, id: &str, request: Request) -> Result<Running> {
         init::enter_container(Entering {
             process: &request.process,
             linux,
+            plan: &plan,
             parent: pair.theirs()?,
             console: request.console,
             stdio: request.stdio,

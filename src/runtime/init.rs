@@ -283,6 +283,7 @@ pub fn c_strings(words: &[String]) -> Vec<CString> {
 pub struct Entering<'a> {
     pub process: &'a Process,
     pub linux: &'a Linux,
+    pub plan: &'a Plan,
     pub parent: Socket,
     pub console: Option<OwnedFd>,
     pub stdio: Option<[OwnedFd; 3]>,
@@ -292,7 +293,7 @@ pub struct Entering<'a> {
     pub preserve_fds: i32,
 }
 
-/// In the child, which is in the container's namespaces already: becomes one more of its processes.
+/// In the child: becomes one more of the container's processes.
 pub fn enter_container(entering: Entering) -> ! {
     let Err(error) = join_container(&entering);
     let _ = entering.parent.tell(&Message::Failed(Box::new(error)));
@@ -303,6 +304,7 @@ pub fn enter_container(entering: Entering) -> ! {
 fn join_container(entering: &Entering) -> Result<Infallible> {
     let parent = &entering.parent;
     parent.wait_for_go()?;
+    namespaces::join(entering.plan)?;
     because(&SESSION);
     process::setsid().doing(|| "start a session".into())?;
     take_streams(&entering.stdio, &entering.console, entering.process, false)?;

@@ -29,7 +29,7 @@ static MOUNT: Reason = Reason {
 pub struct Prepared {
     /// The tree to bind, detached.
     tree: Option<OwnedFd>,
-    /// The user namespace whose map an idmapped mount uses.
+    /// The user namespace whose map an idmapped mount uses, when the tree is not here to be mapped at once.
     idmap: Option<OwnedFd>,
 }
 
@@ -48,17 +48,21 @@ pub fn prepare(spec: &Spec, bundle: &Path) -> Result<Vec<Prepared>> {
         let options = mount_options::parse(&wanted.options, &json_path(index))?;
         let mut ready = Prepared::default();
         let idmapped = options.idmap.is_some() || !wanted.uid_mappings.is_empty();
+        if idmapped {
+            let (uids, gids) = idmap_of(wanted, linux, index)?;
+            ready.idmap = Some(namespaces::user_namespace_with(|pid| users::write_mappings(pid, uids, gids))?);
+        }
         if is_bind(wanted, &options) && !options.remount && may_mount && (new_user_namespace || idmapped) {
             because(&MOUNT);
             let tree = bind_tree(wanted, &options, bundle, index)?;
             // It came from the host's mounts: what is mounted there later may come in, nothing may go out.
             let slave = Attributes { propagation: MS_SLAVE, ..Attributes::default() };
             mount::mount_setattr(tree.as_fd(), slave, true, None).doing(|| format!("bind {}", wanted.destination.display()))?;
+            // Who maps owners needs rights over the file system itself, which no root of a new user namespace has.
+            if let Some(idmap) = ready.idmap.take() {
+                map_owners(tree.as_fd(), idmap.as_fd(), &options).map_err(|e| named(e, index, wanted))?;
+            }
             ready.tree = Some(tree);
-        }
-        if idmapped {
-            let (uids, gids) = idmap_of(wanted, linux, index)?;
-            ready.idmap = Some(namespaces::user_namespace_with(|pid| users::write_mappings(pid, uids, gids))?);
         }
         prepared.push(ready);
     }
@@ -132,10 +136,8 @@ fn bind(context: &Context, index: usize, wanted: &Mount, options: &Options) -> R
         Some(tree) => crate::sys::fd::duplicate(tree.as_fd()).doing(|| "take over the tree".into())?,
         None => bind_tree(wanted, options, context.bundle, index)?,
     };
-    if let (Some(idmap), recursive) = (&ready.idmap, options.idmap.unwrap_or(false)) {
-        let attributes = Attributes { set: MOUNT_ATTR_IDMAP, ..Attributes::default() };
-        let error = |e: Error| e.hint("this file system can't be idmapped by this kernel, or the mount is idmapped already; see mount_setattr(2)");
-        mount::mount_setattr(tree.as_fd(), attributes, recursive, Some(idmap.as_fd())).doing(|| "map owners".into()).map_err(error)?;
+    if let Some(idmap) = &ready.idmap {
+        map_owners(tree.as_fd(), idmap.as_fd(), options)?;
     }
     set_attributes(tree.as_fd(), options)?;
     let is_dir = is_directory(tree.as_fd())?;
@@ -143,6 +145,12 @@ fn bind(context: &Context, index: usize, wanted: &Mount, options: &Options) -> R
     mount::move_mount(tree.as_fd(), place.as_fd()).doing(|| "put it in its place".into())?;
     set_propagation(tree.as_fd(), options)?;
     Ok(tree)
+}
+
+fn map_owners(tree: BorrowedFd, idmap: BorrowedFd, options: &Options) -> Result<()> {
+    let attributes = Attributes { set: MOUNT_ATTR_IDMAP, ..Attributes::default() };
+    let mapped = mount::mount_setattr(tree, attributes, options.idmap.unwrap_or(false), Some(idmap)).doing(|| "map owners".into());
+    mapped.map_err(|e| e.hint("this file system can't be idmapped by this kernel, or the mount is idmapped already; see mount_setattr(2)"))
 }
 
 fn bind_tree(wanted: &Mount, options: &Options, bundle: &Path, index: usize) -> Result<OwnedFd> {

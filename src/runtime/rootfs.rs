@@ -127,11 +127,14 @@ pub fn pivot(root: BorrowedFd, no_pivot: bool, linux: &Linux) -> Result<()> {
 
 /// Answers false where pivot_root(2) can't work because the root is the initramfs.
 fn switch_root() -> Result<bool> {
-    // With "." twice the old root is put on top of the new one, where the next call takes it away (pivot_root(2), "pivot_root(".", ".")").
+    let old_root = path::open_root("/".as_ref()).doing(|| "open the old root".into())?;
+    // With "." twice the old root is put on top of the new one, where it can be taken away (pivot_root(2), "pivot_root(".", ".")").
     match mount::pivot_root(".".as_ref(), ".".as_ref()) {
         Err(e) if e.errno() == Errno::EINVAL && root_is_initramfs() => return Ok(false),
         done => done.doing(|| "make the image the root".into())?,
     }
+    // "." is the new root; mount(2) does not step from it onto what lies on top. So the old one is entered by its descriptor.
+    fs::fchdir(old_root.as_fd()).doing(|| "enter the old root".into())?;
     // Unmounting must not travel to the host.
     mount::mount(None, ".".as_ref(), None, MS_REC | MS_SLAVE, None).doing(|| "let go of the old root".into())?;
     mount::umount2(".".as_ref(), MNT_DETACH).doing(|| "let go of the old root".into())?;

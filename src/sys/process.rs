@@ -254,11 +254,12 @@ pub fn umask(mask: u32) -> u32 {
 /// Every signal back to its default action, none blocked: what a program expects to start with. execve(2) resets handlers but
 /// keeps ignored signals ignored and the mask as it is.
 pub fn default_signals() {
+    // The kernel's own struct sigaction, four words; all zero is SIG_DFL without flags and mask. libc's signal(3) keeps 32 and 33 to
+    // itself, and a caller that started us with posix_spawn(3) may have left just these two ignored.
+    let default = [0u64; 4];
     for signal in 1..=libc::SIGRTMAX() {
-        if signal != libc::SIGKILL && signal != libc::SIGSTOP {
-            // SAFETY: SIG_DFL needs no function of ours; the numbers between SIGSYS and SIGRTMIN only give EINVAL.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
-        }
+        // SAFETY: a live struct, no old one is asked for; SIGKILL and SIGSTOP only give EINVAL.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, &default, std::ptr::null::<u64>(), size_of::<u64>()) };
     }
     // SAFETY: a live, emptied set.
     unsafe {

@@ -4,7 +4,9 @@
 //! (`ONGGI_REQUIRE_PEERS=1`, set by `.ci/run`).
 #![allow(dead_code)] // every test program compiles this module and uses its own part of it
 
+pub mod container;
 pub mod initramfs;
+pub mod kernel;
 pub mod vm;
 
 use std::io::Write;
