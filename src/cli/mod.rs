@@ -7,4 +7,5 @@ pub mod oci_exec;
 pub mod oci_update;
 pub mod run;
 pub mod size;
+pub mod values;
 pub mod volume;

@@ -224,10 +224,11 @@ impl Store {
                 Ok(record) if record.maker.lives() => {}
                 Ok(record) => {
                     clear(&record)?;
-                    std::fs::remove_dir_all(&dir).doing(|| format!("remove {}", dir.display()))?;
+                    remove_dir(&dir)?;
                 }
-                // Killed between mkdir and the first record, which are made under the lock that we hold: nothing else was made yet.
-                Err(_) => std::fs::remove_dir_all(&dir).doing(|| format!("remove {}", dir.display()))?,
+                // Killed between mkdir and the first record, which are made under the lock that we hold: nothing else was made yet. Or it
+                // was finished in this very moment, and is not here any more.
+                Err(_) => remove_dir(&dir)?,
             }
         }
         Ok(())
@@ -344,6 +345,13 @@ pub fn clear(record: &Record) -> Result<()> {
         let _ = std::fs::remove_file(file);
     }
     Ok(())
+}
+
+fn remove_dir(dir: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        done => done.doing(|| format!("remove {}", dir.display())),
+    }
 }
 
 fn read(dir: &Path) -> Result<Record> {
