@@ -47,7 +47,7 @@ pub fn exec(store: &Store, id: &str, request: Request) -> Result<Running> {
     let record = store.load(id)?;
     let init = first_process(store, &record, request.ignore_paused)?;
     let doing = || format!("run a process in {id}");
-    let handle = init.open().ok_or_else(|| Error::new(Class::Conflict, doing(), "container not running"))?;
+    let handle = record.first_process()?.ok_or_else(|| Error::new(Class::Conflict, doing(), "container not running"))?;
     labels::check(&request.process)?;
     lifecycle::check_console(&request.process, request.console.is_some())?;
     let no_linux = Linux::default();
@@ -109,7 +109,8 @@ fn attend(pair: &mut sync::Pair, record: &Record, attach: bool, pid: i32, pidfd:
         cgroups::attach(place, pid, &Default::default())?;
     }
     let ours = pair.ours()?;
-    ours.tell(&Message::Go)?;
+    // Should it have ended already, then it has said why.
+    let _ = ours.tell(&Message::Go);
     loop {
         match ours.hear()? {
             Some(Message::Warning(words)) => warnings.push(words),

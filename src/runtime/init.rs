@@ -270,6 +270,7 @@ pub fn enter_working_directory(cwd: &Path) -> Result<()> {
     crate::sys::fs::chdir(cwd).doing(doing)?;
     match path::working_directory() {
         Ok(here) if here.is_absolute() => Ok(()),
+        Err(e) if e.errno() != nix::errno::Errno::ENOENT => Err(Error::sys(doing(), e)),
         _ => Err(Error::new(crate::error::Class::Denied, doing(), "it leads out of the container's root")),
     }
 }

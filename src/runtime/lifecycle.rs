@@ -151,7 +151,8 @@ pub fn create(store: &Store, request: Request) -> Result<Created> {
         rdt::apply(group, wanted, pid)?;
     }
     let ours = pair.ours()?;
-    ours.tell(&Message::Go)?;
+    // Should it have ended already, then it has said why.
+    let _ = ours.tell(&Message::Go);
     let warnings = attend(&ours, &making)?;
     if let Some(file) = &making.record.pid_file {
         write_pid_file(file, pid)?;
@@ -331,7 +332,7 @@ pub fn start(store: &Store, id: &str) -> Result<Vec<Error>> {
 pub fn kill(store: &Store, id: &str, signal: i32, all: bool) -> Result<()> {
     let record = store.load(id)?;
     let doing = || format!("signal {id}");
-    let handle = record.init.and_then(|init| init.open());
+    let handle = record.first_process()?;
     // A container without a PID namespace of its own doesn't end with its first process.
     let shares_pids =
         !record.spec.linux.as_ref().is_some_and(|l| l.namespaces.iter().any(|n| n.kind == super::spec::NamespaceKind::Pid && n.path.is_none()));
@@ -359,17 +360,18 @@ pub fn kill(store: &Store, id: &str, signal: i32, all: bool) -> Result<()> {
 /// Conflict when it runs, NotFound.
 pub fn delete(store: &Store, id: &str, force: bool) -> Result<Vec<Error>> {
     fault::role("delete");
-    let record = match store.load(id) {
+    // Read when it is held: before that somebody else may have deleted it.
+    let held = store.load(id).and_then(|_| Ok((store.hold(id)?, store.load(id)?)));
+    let (_held, record) = match held {
         Err(e) if force && e.class == Class::NotFound => return Ok(Vec::new()),
         other => other?,
     };
-    let Ok(_held) = store.hold(id) else { return Ok(Vec::new()) };
     let status = store.status(&record);
     // A created container has no program yet: nothing is lost with it (runc deletes it too).
     if !matches!(status, Status::Stopped | Status::Created) && !force {
         return Err(Error::new(Class::Conflict, format!("delete {id}"), format!("cannot delete container {id} that is not stopped: it is {status}")));
     }
-    if let Some(handle) = record.init.and_then(|init| init.open()) {
+    if let Some(handle) = record.first_process()? {
         end(handle.as_fd())?;
     }
     if let Some(place) = &record.cgroup {

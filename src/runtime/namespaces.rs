@@ -271,6 +271,8 @@ fn fork_staged(
 
 /// In the stage process: enter, make, clone. Returns only in the container's first process.
 fn stage(plan: &Plan, cgroup: Option<BorrowedFd>, theirs: &Socket) -> Result<()> {
+    // Only who may be looked at may open its own file of offsets.
+    let clocks = (!plan.time_offsets.is_empty()).then(open_clocks).transpose()?;
     // The container that we enter may be hostile: keep /proc/PID/exe, fd and memory of ours shut to it (CVE-2016-9962, CVE-2019-5736).
     process::set_dumpable(false).doing(|| "hide from the container".into())?;
     let (before, after): (Vec<&Join>, Vec<&Join>) = plan.join.iter().partition(|j| j.flag != CLONE_NEWNS);
@@ -293,7 +295,9 @@ fn stage(plan: &Plan, cgroup: Option<BorrowedFd>, theirs: &Socket) -> Result<()>
     }
     if rest & CLONE_NEWTIME != 0 {
         rest &= !CLONE_NEWTIME;
-        shift_clocks(&plan.time_offsets)?;
+        because(&CLOCKS);
+        namespace::unshare(CLONE_NEWTIME).doing(|| "make a time namespace".into())?;
+        clocks.map_or(Ok(()), |clocks| shift_clocks(&clocks, &plan.time_offsets))?;
     }
     for join in after {
         enter_one(join)?;
@@ -312,15 +316,15 @@ fn stage(plan: &Plan, cgroup: Option<BorrowedFd>, theirs: &Socket) -> Result<()>
     }
 }
 
-/// time_namespaces(7): the offsets can be written as long as no process is inside, so before the child is cloned.
-fn shift_clocks(offsets: &BTreeMap<String, TimeOffset>) -> Result<()> {
-    because(&CLOCKS);
-    namespace::unshare(CLONE_NEWTIME).doing(|| "make a time namespace".into())?;
-    for (clock, offset) in offsets {
-        let line = format!("{clock} {} {}\n", offset.secs, offset.nanosecs);
-        fs::write("/proc/self/timens_offsets".as_ref(), &line).doing(|| format!("set linux.timeOffsets.{clock}"))?;
-    }
-    Ok(())
+fn open_clocks() -> Result<OwnedFd> {
+    let file = std::fs::OpenOptions::new().write(true).open("/proc/self/timens_offsets").doing(|| "open /proc/self/timens_offsets".into())?;
+    Ok(file.into())
+}
+
+/// time_namespaces(7): the offsets can be written as long as no process is inside, so before the child is cloned; and in one write.
+fn shift_clocks(file: &OwnedFd, offsets: &BTreeMap<String, TimeOffset>) -> Result<()> {
+    let lines: String = offsets.iter().map(|(clock, offset)| format!("{clock} {} {}\n", offset.secs, offset.nanosecs)).collect();
+    fs::write_to(file, "/proc/self/timens_offsets".as_ref(), &lines).doing(|| "set linux.timeOffsets".into())
 }
 
 /// In the container's first process, when no stage did it: enters what is to be entered.

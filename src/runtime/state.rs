@@ -25,7 +25,7 @@ use super::cgroups::{self, Place};
 use super::rdt;
 use super::spec::{OCI_VERSION, Spec};
 use crate::error::{Class, Doing, Error, Result};
-use crate::sys::{fs, process};
+use crate::sys::{SysResult, fs, process};
 
 /// One process, for ever: a PID alone is given out again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,9 +50,14 @@ impl ProcessId {
     }
 
     /// A handle on it, or None when it is gone: opened first and compared after, so that it can't change in between.
-    pub fn open(&self) -> Option<OwnedFd> {
-        let handle = process::pidfd_open(self.pid).ok()?;
-        self.lives().then_some(handle)
+    ///
+    /// # Errors
+    /// EMFILE, ENOMEM.
+    pub fn open(&self) -> SysResult<Option<OwnedFd>> {
+        match process::pidfd_open(self.pid) {
+            Err(e) if e.errno() == nix::errno::Errno::ESRCH => Ok(None),
+            handle => handle.map(|handle| self.lives().then_some(handle)),
+        }
     }
 }
 
@@ -75,6 +80,17 @@ pub struct Record {
     /// `LISTEN_FDS` and other choices of `create` that `exec` shares.
     pub systemd_cgroup: bool,
     pub spec: Spec,
+}
+
+impl Record {
+    /// A handle on the container's first process, or None when it has ended.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn first_process(&self) -> Result<Option<OwnedFd>> {
+        let Some(init) = &self.init else { return Ok(None) };
+        init.open().doing(|| format!("find the first process of {}", self.id))
+    }
 }
 
 /// The status words of runtime.md, and `paused`.
@@ -196,7 +212,8 @@ impl Store {
     pub fn claim(&self, record: &Record) -> Result<()> {
         let _lock = self.lock()?;
         let unfinished = self.dir_of_unfinished(&record.id);
-        if self.dir(&record.id).exists() || unfinished.exists() {
+        // In this order: a container that is finished in between goes from the second place to the first.
+        if unfinished.exists() || self.dir(&record.id).exists() {
             return Err(Error::new(Class::Conflict, format!("create {}", record.id), "a container of this ID already exists"));
         }
         fs::mkdir(&unfinished, 0o700).doing(|| format!("make {}", unfinished.display()))?;
@@ -282,8 +299,11 @@ impl Store {
     /// Holds a container for one command: `start`, `delete`.
     ///
     /// # Errors
-    /// NotFound when it is gone.
+    /// NotFound when it is gone, Conflict as long as it is being made.
     pub fn hold(&self, id: &str) -> Result<File> {
+        if self.dir_of_unfinished(id).exists() {
+            return Err(Error::new(Class::Conflict, format!("lock container {id}"), "it is being created"));
+        }
         let path = self.dir(id).join(".lock");
         let file = File::options().create(true).truncate(false).write(true).open(&path).doing(|| format!("lock container {id}"))?;
         file.lock().doing(|| format!("lock container {id}"))?;
@@ -332,7 +352,7 @@ pub fn state_of(record: &Record, status: Status) -> State {
 /// EBUSY when a process can't be ended.
 pub fn clear(record: &Record) -> Result<()> {
     use std::os::fd::AsFd;
-    if let Some(handle) = record.init.and_then(|init| init.open()) {
+    if let Some(handle) = record.first_process()? {
         let _ = process::pidfd_send_signal(handle.as_fd(), libc::SIGKILL);
     }
     if let Some(place) = &record.cgroup {

@@ -114,8 +114,9 @@ impl Socket {
         let mut bytes = vec![0u8; 65536];
         let length = loop {
             match nix::unistd::read(&self.0, &mut bytes) {
-                Err(nix::errno::Errno::EINTR) => continue,
-                Err(nix::errno::Errno::ECONNRESET) => break 0,
+                // The other side has ended without having read all that we said (unix(7)). The kernel tells that once and first; what it
+                // said before it ended comes with the next read.
+                Err(nix::errno::Errno::EINTR | nix::errno::Errno::ECONNRESET) => continue,
                 other => break other.doing(|| "hear from the other side of a container's creation".into())?,
             }
         };

@@ -137,12 +137,22 @@ pub mod fault {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     #[cfg(debug_assertions)]
     static ROLE: std::sync::Mutex<&'static str> = std::sync::Mutex::new("create");
+    /// Opened before the root changes, after which its path means nothing.
+    #[cfg(debug_assertions)]
+    static LOG: std::sync::OnceLock<Option<std::fs::File>> = std::sync::OnceLock::new();
 
     /// Which part this process plays from now on: `create`, `stage`, `init`, `start`, `exec`, `delete`. Starts its count anew.
     #[cfg(debug_assertions)]
     pub fn role(name: &'static str) {
         *ROLE.lock().unwrap_or_else(|e| e.into_inner()) = name;
         COUNT.store(0, Ordering::Relaxed);
+        log();
+    }
+
+    #[cfg(debug_assertions)]
+    fn log() -> Option<&'static std::fs::File> {
+        let open = || std::fs::OpenOptions::new().append(true).create(true).open(std::env::var_os("ONGGI_FAULT_LOG")?).ok();
+        LOG.get_or_init(open).as_ref()
     }
 
     #[cfg(debug_assertions)]
@@ -156,14 +166,13 @@ pub mod fault {
         if COUNT.fetch_add(1, Ordering::Relaxed) + 1 != number.parse::<u64>().ok()? {
             return None;
         }
-        if let Ok(log) = std::env::var("ONGGI_FAULT_LOG") {
+        if let Some(mut file) = log() {
             use std::io::Write;
-            if let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(log) {
-                let _ = writeln!(file, "{role} {number} {call} {what}");
-            }
+            let _ = writeln!(file, "{role} {number} {call} {what}");
         }
         if what == "kill" {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
+            // Not by a signal: a container's first process is PID 1, and spared those that it sends to itself.
+            super::super::process::exit_now(128 + libc::SIGKILL);
         }
         Some(match what {
             "EPERM" => Errno::EPERM,

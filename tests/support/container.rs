@@ -154,17 +154,23 @@ impl Bench {
     pub fn leaks(&self) -> Vec<String> {
         let mut found = Vec::new();
         let mark = format!("{MARK}={}", self.name);
-        // Who has ended waits for its parent, the machine's PID 1, and has nothing any more.
-        for process in super::kernel::all_processes().into_iter().filter(|process| process.lives()) {
+        let host = super::kernel::host();
+        let (our_mounts, our_view) = (host.read("mountinfo"), host.namespace("mnt"));
+        if our_mounts.contains(&self.name) {
+            found.push("a mount of the bench on the host".into());
+        }
+        // Who has ended waits for its parent, the machine's PID 1, and has nothing any more; neither has a thread of the kernel.
+        for process in super::kernel::all_processes() {
+            let environment = process.read("environ");
             let told = |what: &str| format!("process {} ({}) {what}", process.0, process.read("comm").trim());
-            if process.read("environ").split('\0').any(|pair| pair == mark) {
+            if environment.split('\0').any(|pair| pair == mark) && process.lives() {
                 found.push(told("is the runtime's"));
             }
-            if process.read("cgroup").contains(&self.name) {
+            if process.read("cgroup").contains(&self.name) && process.lives() {
                 found.push(told("is in a cgroup of the bench"));
             }
-            // In its own mount namespace or in ours.
-            if process.read("mountinfo").contains(&self.name) {
+            let elsewhere = fs::read_link(process.path("ns/mnt")).is_ok_and(|view| view.to_string_lossy() != our_view);
+            if elsewhere && process.read("mountinfo").contains(&self.name) {
                 found.push(told("sees a mount of the bench"));
             }
         }
@@ -182,11 +188,21 @@ impl Bench {
     /// Waits until nothing is left, or fails with what is.
     #[track_caller]
     pub fn is_clean(&self) {
+        self.is_clean_after("all");
+    }
+
+    /// The same, and says after what.
+    #[track_caller]
+    pub fn is_clean_after(&self, what: &str) {
         let end = Instant::now() + Duration::from_secs(3);
-        while !self.leaks().is_empty() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(5));
+        loop {
+            let leaks = self.leaks();
+            if leaks.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < end, "after {what}: {leaks:#?}");
+            std::thread::sleep(Duration::from_millis(2));
         }
-        assert_eq!(self.leaks(), Vec::<String>::new());
     }
 }
 

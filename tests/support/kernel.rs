@@ -122,11 +122,11 @@ fn mount(line: &str) -> Mount {
     }
 }
 
-/// The cgroups whose name has `name` in it, in all hierarchies, three folders deep.
+/// The cgroups whose name has `name` in it, in all hierarchies, two folders deep.
 pub fn cgroups_named(name: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for mount in host().mounts().iter().filter(|mount| mount.fstype.starts_with("cgroup")) {
-        look(Path::new(&mount.point), name, 3, &mut found);
+        look(Path::new(&mount.point), name, 2, &mut found);
     }
     found
 }

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use super::life::processes_in;
 use super::place::Place;
 use super::{systemd, v1, v2};
-use crate::error::{Class, Doing, Error, Result, SysError};
+use crate::error::{Cause, Class, Doing, Error, Result, SysError};
 use crate::runtime::spec::Resources;
 use crate::sys::{Reason, because, fs, path};
 
@@ -104,28 +104,27 @@ fn refuse_populated(dir: &Path) -> Result<()> {
 }
 
 fn make_levels(levels: &[PathBuf], cpuset: bool, made: &mut Vec<PathBuf>) -> Result<()> {
-    let story = || format!("make the cgroup {}", levels.last().map_or(String::new(), |dir| dir.display().to_string()));
     let before = made.len();
     let mut attempts = 0;
-    'again: loop {
-        for level in levels {
-            match fs::mkdir(level, 0o755) {
-                Ok(()) => made.push(level.clone()),
-                Err(e) if e.errno() == Errno::EEXIST => {}
-                // Another container's removal took the empty parent away under us.
-                Err(e) if e.errno() == Errno::ENOENT && attempts < 10 => {
-                    attempts += 1;
-                    made.truncate(before);
-                    continue 'again;
-                }
-                Err(e) => return Err(explain_mkdir(story(), e)),
-            }
-            if cpuset {
-                v1::inherit_cpuset(level)?;
-            }
+    while let Err(e) = levels.iter().try_for_each(|level| make_level(level, cpuset, made)) {
+        // Another container's removal took the empty parent away under us.
+        let vanished = matches!(e.cause.as_deref(), Some(Cause::Sys(fact)) if fact.errno() == Errno::ENOENT);
+        if !vanished || attempts == 10 {
+            return Err(e);
         }
-        return Ok(());
+        attempts += 1;
+        made.truncate(before);
     }
+    Ok(())
+}
+
+fn make_level(level: &Path, cpuset: bool, made: &mut Vec<PathBuf>) -> Result<()> {
+    match fs::mkdir(level, 0o755) {
+        Ok(()) => made.push(level.to_path_buf()),
+        Err(e) if e.errno() == Errno::EEXIST => {}
+        Err(e) => return Err(explain_mkdir(format!("make the cgroup {}", level.display()), e)),
+    }
+    if cpuset { v1::inherit_cpuset(level) } else { Ok(()) }
 }
 
 fn explain_mkdir(story: String, fact: SysError) -> Error {
