@@ -68,7 +68,7 @@ fn field(fields: &[&str], index: usize) -> Option<u32> {
 
 /// The file in the uppermost layer that has it; empty when none does.
 fn read(layers: &[PathBuf], name: &str) -> String {
-    let open = |layer: &PathBuf| path::open_in(path::open_root(layer).ok()?.as_fd(), Path::new(name), libc::O_RDONLY).ok();
+    let open = |layer: &PathBuf| path::open_file_in(path::open_root(layer).ok()?.as_fd(), Path::new(name)).ok();
     let mut bytes = Vec::new();
     if let Some(file) = layers.iter().find_map(open) {
         let _ = File::from(file).take(4 << 20).read_to_end(&mut bytes);
@@ -94,6 +94,15 @@ mod tests {
         assert_eq!(user("web:logs").unwrap(), User { uid: 33, gid: 50, ..User::default() });
         assert_eq!(user("").unwrap(), User::default());
         assert!(user("nobody-here").is_err() && user("web:nothing").is_err());
+
+        // What an image may have in its place: a FIFO (which must not keep us waiting), a link out of the image, no file at all.
+        let passwd = dir.join("etc/passwd");
+        std::fs::remove_file(&passwd).unwrap();
+        nix::unistd::mkfifo(&passwd, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert!(user("web").is_err());
+        std::fs::remove_file(&passwd).unwrap();
+        std::os::unix::fs::symlink("../../../../../../../../etc/passwd", &passwd).unwrap();
+        assert!(user("daemon").is_err(), "names of the host are none of the image's");
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

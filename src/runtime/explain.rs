@@ -5,7 +5,7 @@
 //!
 //! Read: strace(1), which shows the same calls without the reasons.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 
@@ -54,6 +54,11 @@ pub fn begin(form: Form, colour: bool) -> Result<()> {
         observe(tell);
     }
     Ok(())
+}
+
+/// Where the calls are told, as long as they are.
+pub fn output() -> Option<BorrowedFd<'static>> {
+    TELLING.get().map(|telling| telling.out.as_fd())
 }
 
 fn tell(event: &Event) {

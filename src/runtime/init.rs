@@ -154,10 +154,10 @@ pub fn run(init: &mut Init) -> Result<Infallible> {
         process::die_with_parent().doing(|| "end with our maker".into())?;
     }
 
-    // Only the program is missing. It is looked up as the user that it runs as.
+    // Only the program is missing. It is looked up as the user that it runs as, and with nothing of the host's left open.
+    init.start.close_the_rest(parent, init.preserve_fds)?;
     enter_working_directory(&init.process.cwd)?;
     let found = program::find(init.process)?;
-    process::cloexec_from(3 + init.preserve_fds).doing(|| "close our descriptors".into())?;
     parent.tell(&Message::Ready)?;
     init.start.wait()?;
     if let Some(hooks) = &init.spec.hooks {
@@ -316,9 +316,9 @@ fn join_container(entering: &Entering) -> Result<Infallible> {
     }
     labels::apply(entering.process, &entering.files)?;
     become_unprivileged(parent, entering.process, entering.filter.as_ref())?;
+    entering.start.close_the_rest(parent, entering.preserve_fds)?;
     enter_working_directory(&entering.process.cwd)?;
     let found = program::find(entering.process)?;
-    process::cloexec_from(3 + entering.preserve_fds).doing(|| "close our descriptors".into())?;
     parent.tell(&Message::Ready)?;
     if entering.process.no_new_privileges && !listens(entering.filter.as_ref()) {
         load_filter(None, entering.filter.as_ref()).or_else(|e| entering.start.fail(parent, e))?;

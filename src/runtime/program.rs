@@ -5,7 +5,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use super::init::c_strings;
 use super::spec::Process;
 use super::sync::Socket;
 use crate::error::{Class, Doing, Error, Result};
-use crate::sys::process;
+use crate::sys::{path, process};
 
 /// Whether the *caller's* PATH has a program.
 pub fn on_path(program: &str) -> bool {
@@ -48,6 +48,27 @@ impl Start {
                 done => return done.map(drop).doing(|| "wait for start".into()),
             }
         }
+    }
+
+    /// Closes everything that this process has open beside what it needs to start, 0, 1, 2 and what the caller passes on.
+    ///
+    /// That it would close at execve(2) anyway is too late: `/proc/self/fd/N/../../bin/sh` is looked up before, and through a folder
+    /// of the host that is still open as N it names the *host's* file (CVE-2024-21626). It is an image's link or PATH that may say so.
+    ///
+    /// # Errors
+    /// EINVAL.
+    pub fn close_the_rest(&self, parent: &Socket, preserve_fds: i32) -> Result<()> {
+        let doing = || "close our descriptors".to_string();
+        let first = 3 + preserve_fds;
+        let ours = match self {
+            Start::Fifo { fifo, report } => vec![parent.as_fd(), fifo.as_fd(), report.as_fd()],
+            Start::AtOnce => vec![parent.as_fd()],
+        };
+        // What --explain tells is told over a descriptor, too; it is the caller's standard error and no folder.
+        let telling = super::explain::output();
+        let kept: Vec<_> = ours.into_iter().chain(telling).collect();
+        process::close_all_but(first, &kept).doing(doing)?;
+        process::cloexec_from(first).doing(doing)
     }
 
     /// Tells the starter why there is no program, and ends.
@@ -151,8 +172,9 @@ pub fn execute(found: &Found, wanted: &Process, preserve_fds: i32) -> Error {
 /// The home of a user by the container's own /etc/passwd.
 fn home_of(uid: u32) -> String {
     let mut text = String::new();
-    if let Ok(file) = File::open("/etc/passwd") {
-        let _ = file.take(1 << 20).read_to_string(&mut text);
+    // The file is the image author's: a FIFO in its place must not keep us waiting, nor a link lead to what is open here.
+    if let Ok(file) = path::open_root("/".as_ref()).and_then(|root| path::open_file_in(root.as_fd(), "etc/passwd".as_ref())) {
+        let _ = File::from(file).take(1 << 20).read_to_string(&mut text);
     }
     let line = text.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields.len() > 5 && fields[2].parse() == Ok(uid));
     line.map(|fields| fields[5].to_string()).filter(|home| home.starts_with('/')).unwrap_or_else(|| "/".into())
@@ -173,7 +195,6 @@ pub fn start(fifo: &Path, report: &Path) -> Result<()> {
     };
     writer.write_all(&[0]).doing(doing)?;
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use std::os::fd::AsFd;
     loop {
         // No events are asked for; POLLERR comes unasked, once the last reader is gone.
         let mut waiting = [PollFd::new(writer.as_fd(), PollFlags::empty())];

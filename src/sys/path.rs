@@ -95,6 +95,25 @@ pub fn open_in(root: BorrowedFd, path: &Path, flags: i32) -> SysResult<OwnedFd> 
     openat2(root, &inside(path), flags, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
 }
 
+/// Opens the regular file `path` inside `root` for reading. Anything else is not even opened: opening a FIFO would wait for a writer,
+/// and opening a device can do things of its own (rewind a tape).
+///
+/// # Errors
+/// As [`open_in`]; EINVAL when it is no regular file.
+pub fn open_file_in(root: BorrowedFd, path: &Path) -> SysResult<OwnedFd> {
+    open_regular(root, path, libc::O_PATH)?;
+    // Should something else have taken its name since: O_NONBLOCK doesn't wait, O_NOCTTY takes no terminal.
+    open_regular(root, path, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY)
+}
+
+fn open_regular(root: BorrowedFd, path: &Path, flags: i32) -> SysResult<OwnedFd> {
+    let found = open_in(root, path, flags)?;
+    match stat(as_borrowed(&found))?.st_mode & libc::S_IFMT {
+        libc::S_IFREG => Ok(found),
+        _ => Err(SysError::new("openat2", path.display().to_string(), Errno::EINVAL)),
+    }
+}
+
 /// Opens the directory `path` inside `root` (O_PATH), and makes it and its parents with `mode` where they are missing.
 ///
 /// # Errors

@@ -245,6 +245,26 @@ pub fn cloexec_from(first: RawFd) -> SysResult<()> {
     Ok(())
 }
 
+/// close_range(2): every descriptor from `first` on but the `kept` ones is closed *now*. For a process that ends in execve(2) or
+/// [`exit_now`]: it must not use, nor drop, what it had open before.
+///
+/// # Errors
+/// EINVAL.
+pub fn close_all_but(first: RawFd, kept: &[BorrowedFd]) -> SysResult<()> {
+    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd() as u32).collect();
+    kept.sort_unstable();
+    let mut next = first as u32;
+    for end in kept.into_iter().chain([u32::MAX]) {
+        if next < end {
+            let last = end - 1;
+            // SAFETY: integers only; that nobody uses these descriptors any more is the caller's promise.
+            call("close_range", || format!("{next}, {last}, 0"), || unsafe { libc::syscall(libc::SYS_close_range, next, last, 0) })?;
+        }
+        next = next.max(end.saturating_add(1));
+    }
+    Ok(())
+}
+
 /// umask(2): the permission bits that new files don't get. Answers the old mask.
 pub fn umask(mask: u32) -> u32 {
     // SAFETY: no memory; umask(2) never fails.
