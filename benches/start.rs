@@ -125,9 +125,13 @@ fn quantile(times: &mut [Duration], part: f64) -> f64 {
 }
 
 fn succeed(words: &[String]) -> Outcome<()> {
-    let output = Command::new(&words[0]).args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    let output = output.wait_with_output()?;
-    if output.status.success() { Ok(()) } else { Err(format!("{}\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim()).into()) }
+    // A file and not a pipe: a container that was created and lives on would hold the pipe open.
+    let errors = std::env::temp_dir().join(format!("onggi-bench-{}.stderr", std::process::id()));
+    let status =
+        Command::new(&words[0]).args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&errors)?).status()?;
+    let said = std::fs::read_to_string(&errors).unwrap_or_default();
+    let _ = std::fs::remove_file(&errors);
+    if status.success() { Ok(()) } else { Err(format!("{status}\n{}", said.trim()).into()) }
 }
 
 /// The largest resident set among the processes that a command waits for, in KiB. This program starts itself anew to ask: the kernel
@@ -277,7 +281,8 @@ fn step_contenders(place: &Place) -> Vec<Contender> {
         let (root, bundle, pid_file) = (place.path(name), place.bundle(), place.path("pid"));
         contenders.push(Contender::new(name, move |round| {
             let id = format!("step{round}");
-            let call = |words: &[&str]| succeed(&[&[program, "--root", &root], words].concat().iter().map(|word| word.to_string()).collect::<Vec<_>>());
+            let call =
+                |words: &[&str]| succeed(&[&[program, "--root", &root], words].concat().iter().map(|word| word.to_string()).collect::<Vec<_>>());
             call(&["create", "--bundle", &bundle, "--pid-file", &pid_file, &id])?;
             let first = process::pidfd_open(std::fs::read_to_string(&pid_file)?.trim().parse()?)?;
             call(&["start", &id])?;
