@@ -17,7 +17,6 @@ use super::sync::{self, Message};
 use super::{affinity, cgroups, labels, lifecycle, namespaces, seccomp};
 use crate::error::{Class, Error, Result};
 use crate::sys::call::fault;
-use crate::sys::namespace::CLONE_NEWUSER;
 use crate::sys::process;
 
 /// What to run in which container.
@@ -55,11 +54,7 @@ pub fn exec(store: &Store, id: &str, request: Request) -> Result<Running> {
     let filter = linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
     let plan = namespaces::plan_to_enter(init.pid, handle)?;
 
-    let enters_user_namespace = plan.join.iter().any(|join| join.flag & CLONE_NEWUSER != 0);
-    let cgroup = match &record.cgroup {
-        Some(place) if !enters_user_namespace => cgroups::exec_dir(place, init.pid)?,
-        _ => None,
-    };
+    let cgroup = record.cgroup.as_ref().map_or(Ok(None), |place| cgroups::exec_dir(place, init.pid))?;
     let mut pair = sync::pair()?;
     let files = super::kernel_files::KernelFiles::open()?;
     // The stage goes into the v1 groups before it enters anything, with the rights of the host.

@@ -111,8 +111,8 @@ pub fn create(store: &Store, request: Request) -> Result<Created> {
     };
 
     let mut pair = sync::pair()?;
-    // systemd makes the group for a process that is there; in a group of a user namespace's own rights nobody can be born.
-    let later = making.record.cgroup.as_ref().filter(|place| place.unit.is_some() || plan.staged());
+    // systemd makes the group for a process that is there.
+    let later = making.record.cgroup.as_ref().filter(|place| place.unit.is_some());
     let inside = cgroup_dir.as_ref().filter(|_| later.is_none()).map(|dir| dir.as_fd());
     let enter = || making.record.cgroup.as_ref().filter(|_| later.is_none()).map_or(Ok(()), cgroups::enter_legacy);
     let side = namespaces::fork(&plan, inside, &mut pair, enter, |pid| users::write_maps(pid, linux))?;

@@ -233,11 +233,13 @@ fn fork_staged(
     map: impl Fn(i32) -> Result<()>,
 ) -> Result<Side> {
     because(&JOIN);
-    let (stage_pid, stage) = match process::clone3(&Clone::default()).doing(|| "make a stage process".into())? {
+    // The stage is born in the container's cgroup, with our rights, and its child after it: once it is in the container's cgroup namespace,
+    // a move in from outside is refused (cgroups(7), "nsdelegate").
+    let (stage_pid, stage) = match process::clone3(&Clone { flags: 0, cgroup }).doing(|| "make a stage process".into())? {
         Forked::Child => {
             fault::role("stage");
             let theirs = pair.child();
-            match enter().and_then(|()| stage(plan, cgroup, theirs)) {
+            match enter().and_then(|()| stage(plan, theirs)) {
                 Ok(()) => return Ok(Side::Child),
                 Err(e) => {
                     let _ = theirs.tell(&Message::Failed(Box::new(e)));
@@ -270,7 +272,7 @@ fn fork_staged(
 }
 
 /// In the stage process: enter, make, clone. Returns only in the container's first process.
-fn stage(plan: &Plan, cgroup: Option<BorrowedFd>, theirs: &Socket) -> Result<()> {
+fn stage(plan: &Plan, theirs: &Socket) -> Result<()> {
     // Only who may be looked at may open its own file of offsets.
     let clocks = (!plan.time_offsets.is_empty()).then(open_clocks).transpose()?;
     // The container that we enter may be hostile: keep /proc/PID/exe, fd and memory of ours shut to it (CVE-2016-9962, CVE-2019-5736).
@@ -304,7 +306,7 @@ fn stage(plan: &Plan, cgroup: Option<BorrowedFd>, theirs: &Socket) -> Result<()>
     }
     because(&NEW);
     let flags = rest | libc::CLONE_PARENT as u64;
-    match process::clone3(&Clone { flags, cgroup }).doing(|| "make the container's namespaces".into()).map_err(restricted)? {
+    match process::clone3(&Clone { flags, cgroup: None }).doing(|| "make the container's namespaces".into()).map_err(restricted)? {
         Forked::Child => {
             fault::role("init");
             Ok(())
