@@ -12,7 +12,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Class, Doing, Error, Result};
-use crate::runtime::users;
+use crate::runtime::{own_folder, users};
 
 /// The engine's folders.
 #[derive(Debug, Clone)]
@@ -26,9 +26,11 @@ impl Home {
     /// Finds the folders and makes them.
     ///
     /// # Errors
-    /// EACCES, EROFS, ENOSPC.
+    /// EACCES, EROFS, ENOSPC; Denied for a folder that another user made in `/tmp`.
     pub fn open() -> Result<Home> {
         let home = Home::find()?;
+        own_folder::check(&home.data)?;
+        own_folder::check(&home.run)?;
         for dir in ["containers", "names"] {
             make(&home.data.join(dir), 0o710)?;
         }

@@ -74,6 +74,7 @@ fn check(spec: &Spec) -> Checked {
     }
     for (name, text) in [("hostname", &spec.hostname), ("domainname", &spec.domainname)] {
         match text {
+            Some(text) if text.contains('\0') => return wrong(name, "it has a NUL in it"),
             Some(text) if text.len() > 64 => return wrong(name, "it is longer than 64 bytes"),
             Some(text) if !text.is_empty() && !has(linux, NamespaceKind::Uts) => {
                 return wrong(name, "it needs a uts namespace in linux.namespaces, or the host's name would change");

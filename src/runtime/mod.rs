@@ -23,6 +23,7 @@ pub mod lifecycle;
 pub mod mount_options;
 pub mod mounts;
 pub mod namespaces;
+pub mod own_folder;
 pub mod own_program;
 pub mod program;
 pub mod rdt;

@@ -170,8 +170,9 @@ impl Store {
     /// Opens the folder, makes it when it is missing, and sweeps what makers that died have left.
     ///
     /// # Errors
-    /// EACCES, EROFS, ENOSPC.
+    /// EACCES, EROFS, ENOSPC; Denied for a folder that another user made in `/tmp`.
     pub fn open(root: &Path) -> Result<Store> {
+        super::own_folder::check(root)?;
         let store = Store { root: root.to_path_buf() };
         let unfinished = store.unfinished();
         if !unfinished.is_dir() {
