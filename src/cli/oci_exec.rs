@@ -100,7 +100,12 @@ fn process(store: &Store, args: &ExecArgs) -> Result<Process> {
     }
     process.args = args.command.clone();
     process.terminal = args.tty;
-    process.env.extend(args.env.iter().cloned());
+    for pair in &args.env {
+        // A value given again takes the old one's place: getenv(3) would find the first.
+        let name = pair.split_inclusive('=').next().unwrap_or_default();
+        process.env.retain(|old| !old.starts_with(name));
+        process.env.push(pair.clone());
+    }
     if let Some(cwd) = &args.cwd {
         process.cwd = cwd.clone();
     }

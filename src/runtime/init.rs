@@ -15,8 +15,9 @@ use super::kernel_files::KernelFiles;
 use super::mounts::{self, Prepared};
 use super::namespaces::{self, Plan};
 use super::spec::{CapabilitySets, Linux, Process, Spec};
+use super::state::{State, Status};
 use super::sync::{Message, Socket};
-use super::{affinity, attributes, capabilities, devices, hooks, labels, program, rootfs, seccomp, sysctl, terminal, users};
+use super::{affinity, attributes, capabilities, devices, hooks, labels, lifecycle, program, rootfs, seccomp, sysctl, terminal, users};
 use crate::error::{Doing, Error, Result};
 use crate::sys::namespace::{CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER};
 use crate::sys::{Reason, because, fd, ids, namespace, path, process, sched};
@@ -65,8 +66,8 @@ pub struct Init<'a> {
     pub stdio: Option<[OwnedFd; 3]>,
     pub filter: Option<seccomp::Program>,
     pub start: program::Start,
-    /// The state for hooks that run in the container, as JSON.
-    pub state: String,
+    /// The state for hooks that run in the container.
+    pub state: State,
     pub no_pivot: bool,
     pub new_keyring: bool,
     pub preserve_fds: i32,
@@ -161,8 +162,8 @@ pub fn run(init: &mut Init) -> Result<Infallible> {
     parent.tell(&Message::Ready)?;
     init.start.wait()?;
     if let Some(hooks) = &init.spec.hooks {
-        hooks::run("startContainer", &hooks.start_container, &init.state.replace("\"created\"", "\"running\""))
-            .or_else(|e| init.start.fail(parent, e))?;
+        let state = State { status: Status::Created, ..init.state.clone() };
+        hooks::run("startContainer", &hooks.start_container, &lifecycle::json(&state)).or_else(|e| init.start.fail(parent, e))?;
     }
     if init.process.no_new_privileges && !listens(init.filter.as_ref()) {
         load_filter(None, init.filter.as_ref()).or_else(|e| init.start.fail(parent, e))?;
@@ -185,13 +186,13 @@ fn new_keyring(id: &str) -> Result<()> {
 }
 
 /// Hooks of the runtime's side run between the mounts and the pivot, and then those of the container's side, here.
-fn container_hooks(parent: &Socket, spec: &Spec, state: &str) -> Result<()> {
+fn container_hooks(parent: &Socket, spec: &Spec, state: &State) -> Result<()> {
     let Some(hooks) = &spec.hooks else { return Ok(()) };
     if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
         parent.tell(&Message::Mounted)?;
         parent.wait_for_go()?;
     }
-    hooks::run("createContainer", &hooks.create_container, state)
+    hooks::run("createContainer", &hooks.create_container, &lifecycle::json(state))
 }
 
 /// A working directory that the image lacks is made, as Docker does.

@@ -132,7 +132,7 @@ pub fn create(store: &Store, request: Request) -> Result<Created> {
             stdio: request.stdio,
             filter,
             start,
-            state: json(&inner_state(&making.record)),
+            state: inner_state(&making.record),
             no_pivot: request.choices.no_pivot,
             new_keyring: !request.choices.no_new_keyring,
             preserve_fds: request.choices.preserve_fds,
@@ -210,7 +210,6 @@ impl Drop for Making<'_> {
         // An error is being told already; what can't be cleared now the next command's sweep will try again.
         if state::clear(&self.record).is_ok() {
             let _ = std::fs::remove_dir_all(self.store.dir_of_unfinished(&self.record.id));
-            let _ = std::fs::remove_dir_all(self.store.dir(&self.record.id));
         }
     }
 }
@@ -287,10 +286,10 @@ pub(super) fn check_console(process: &Process, console: bool) -> Result<()> {
 
 /// The state as hooks inside the container see it: there the first process is the one that runs them.
 fn inner_state(record: &Record) -> State {
-    State { pid: std::process::id() as i32, ..state::state_of(record, Status::Created) }
+    State { pid: std::process::id() as i32, ..state::state_of(record, Status::Creating) }
 }
 
-fn json(state: &State) -> String {
+pub(super) fn json(state: &State) -> String {
     serde_json::to_string(state).unwrap_or_default()
 }
 
@@ -345,13 +344,15 @@ pub fn kill(store: &Store, id: &str, signal: i32, all: bool) -> Result<()> {
         return if all { Ok(()) } else { Err(Error::new(Class::Conflict, doing(), "container not running")) };
     };
     process::pidfd_send_signal(handle.as_fd(), signal).doing(doing)?;
-    // A frozen process would keep the signal until it is thawed; death must not wait.
-    if signal == libc::SIGKILL
-        && let Some(place) = record.cgroup.as_ref().filter(|place| cgroups::frozen(place))
-    {
-        cgroups::freeze(place, false)?;
+    if signal == libc::SIGKILL { thaw(record.cgroup.as_ref()) } else { Ok(()) }
+}
+
+/// A frozen process would keep the signal until it is thawed; death must not wait.
+fn thaw(place: Option<&cgroups::Place>) -> Result<()> {
+    match place.filter(|place| cgroups::frozen(place)) {
+        Some(place) => cgroups::freeze(place, false),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Removes a container that has stopped; with `force` one that runs too, and one that isn't there.
@@ -372,7 +373,7 @@ pub fn delete(store: &Store, id: &str, force: bool) -> Result<Vec<Error>> {
         return Err(Error::new(Class::Conflict, format!("delete {id}"), format!("cannot delete container {id} that is not stopped: it is {status}")));
     }
     if let Some(handle) = record.first_process()? {
-        end(handle.as_fd())?;
+        end(handle.as_fd(), record.cgroup.as_ref())?;
     }
     if let Some(place) = &record.cgroup {
         cgroups::kill_all(place, libc::SIGKILL)?;
@@ -388,11 +389,11 @@ pub fn delete(store: &Store, id: &str, force: bool) -> Result<Vec<Error>> {
 }
 
 /// Kills a process and waits until it is gone, whoever's child it is: a pidfd becomes readable at its end (pidfd_open(2)).
-fn end(handle: BorrowedFd) -> Result<()> {
+fn end(handle: BorrowedFd, place: Option<&cgroups::Place>) -> Result<()> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     match process::pidfd_send_signal(handle, libc::SIGKILL) {
         Err(e) if e.errno() != nix::errno::Errno::ESRCH => return Err(Error::sys("end the container", e)),
-        _ => {}
+        _ => thaw(place)?,
     }
     let limit = PollTimeout::try_from(Duration::from_secs(10)).unwrap_or(PollTimeout::MAX);
     match poll(&mut [PollFd::new(handle, PollFlags::POLLIN)], limit) {

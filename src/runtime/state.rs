@@ -221,11 +221,12 @@ impl Store {
         write(&unfinished, record).inspect_err(|_| drop(std::fs::remove_dir_all(&unfinished)))
     }
 
-    /// From here on the container is there.
+    /// From here on the container is there. Under the lock, or a sweep that has just read its record would find its maker gone.
     ///
     /// # Errors
     /// ENOSPC, EIO.
     pub fn finish(&self, id: &str) -> Result<()> {
+        let _lock = self.lock()?;
         std::fs::rename(self.dir_of_unfinished(id), self.dir(id)).doing(|| format!("finish {id}"))
     }
 
@@ -239,14 +240,15 @@ impl Store {
             }
             let dir = entry.path();
             match read(&dir) {
-                Ok(record) if record.maker.lives() => {}
-                Ok(record) => {
-                    clear(&record)?;
-                    remove_dir(&dir)?;
-                }
+                Ok(record) if record.maker.lives() => continue,
+                Ok(record) => clear(&record)?,
                 // Killed between mkdir and the first record, which are made under the lock that we hold: nothing else was made yet. Or it
-                // was finished in this very moment, and is not here any more.
-                Err(_) => remove_dir(&dir)?,
+                // was finished or taken back since we looked, and there is nothing to remove.
+                Err(_) => {}
+            }
+            match std::fs::remove_dir_all(&dir) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                done => done.doing(|| format!("remove {}", dir.display()))?,
             }
         }
         Ok(())
@@ -366,13 +368,6 @@ pub fn clear(record: &Record) -> Result<()> {
         let _ = std::fs::remove_file(file);
     }
     Ok(())
-}
-
-fn remove_dir(dir: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        done => done.doing(|| format!("remove {}", dir.display())),
-    }
 }
 
 fn read(dir: &Path) -> Result<Record> {
