@@ -53,6 +53,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    own_program::protect_for(&["run", "tour"]);
     let onggi = match Onggi::try_parse() {
         Ok(onggi) => onggi,
         Err(e) => {

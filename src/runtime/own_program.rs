@@ -33,6 +33,17 @@ pub fn protect() -> Result<()> {
     restart(&copy)
 }
 
+/// The same as early as can be, before the arguments are parsed (which would be done twice), when one of them is a command that
+/// needs it. What goes wrong here goes wrong again in [`protect`], where it is told.
+pub fn protect_for(commands: &[&str]) {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    // With --explain both selves are to be heard.
+    let explained = words.iter().any(|word| word.to_string_lossy().starts_with("--explain"));
+    if !explained && nix::unistd::geteuid().is_root() && words.iter().any(|word| commands.iter().any(|command| word == command)) {
+        let _ = protect();
+    }
+}
+
 /// Starts this process anew from `program`, with the same arguments and environment. Returns only when it can't.
 ///
 /// # Errors

@@ -6,8 +6,10 @@
 //! See it: v1 `cat …/devices.list`; v2 `bpftool cgroup show …`; inside, `dd if=/dev/sda` says "Operation not permitted".
 //! Read: cgroup-v1/devices.rst, cgroup-v2.rst ("Device controller"), config-linux.md ("Allowed Device list").
 
-use std::os::fd::AsFd;
-use std::path::Path;
+use std::fs::OpenOptions;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use super::filter;
 use super::place::Place;
@@ -142,11 +144,18 @@ fn apply_v2(dir: &Path, rules: &[Rule], update: bool) -> Result<()> {
 }
 
 fn apply_v1(dir: &Path, rules: &[Rule]) -> Result<()> {
+    let story = || format!("restrict the devices of {}", dir.display());
+    let mut open: Option<(PathBuf, OwnedFd)> = None;
     for (file, line) in lines_v1(rules)? {
-        fs::write(&dir.join(file), &line).map_err(|e| {
-            Error::sys(format!("restrict the devices of {}", dir.display()), e)
-                .hint("a group can't be allowed more than its parent: see devices.list there")
-        })?;
+        let path = dir.join(file);
+        // One rule a write; the file stays open for the next.
+        if open.as_ref().is_none_or(|(before, _)| *before != path) {
+            let opened = OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW).open(&path).doing(story)?;
+            open = Some((path, opened.into()));
+        }
+        let Some((path, file)) = &open else { continue };
+        fs::write_to(file, path, &line)
+            .map_err(|e| Error::sys(story(), e).hint("a group can't be allowed more than its parent: see devices.list there"))?;
     }
     Ok(())
 }

@@ -7,6 +7,8 @@
 //! See it: `grep cgroup /proc/self/mountinfo`, `cat /proc/self/cgroup`. Read: cgroups(7), proc_pid_mountinfo(5),
 //! Documentation/admin-guide/cgroup-v2.rst.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Doing, Result};
@@ -37,7 +39,12 @@ pub enum Layout {
 /// # Errors
 /// When /proc isn't mounted.
 pub fn detect() -> Result<Layout> {
-    let read = |path: &str| std::fs::read_to_string(path).doing(|| format!("find the cgroups of this host in {path}"));
+    let read = |path: &str| {
+        // Room for all of it at once: the kernel writes such a file anew for each read(2), and says no size beforehand.
+        let mut text = String::with_capacity(16 * 1024);
+        let done = File::open(path).and_then(|mut file| file.read_to_string(&mut text));
+        done.doing(|| format!("find the cgroups of this host in {path}")).map(|_| text)
+    };
     Ok(parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?))
 }
 

@@ -104,7 +104,8 @@ fn split(place: &Place, resources: &Resources) -> (Resources, Resources) {
     if place.unified.is_none() {
         return (old, Resources::default());
     }
-    let is_new = |controller: &str| !place.legacy.contains_key(controller) && v2::offers(place, controller);
+    let offered = v2::offered(place);
+    let is_new = |controller: &str| !place.legacy.contains_key(controller) && offered.contains(controller);
     let mut new = Resources { unified: std::mem::take(&mut old.unified), ..Resources::default() };
     if is_new("memory") {
         new.memory = old.memory.take();

@@ -48,11 +48,11 @@ pub fn needed(resources: &Resources) -> Result<BTreeSet<String>> {
     Ok(settings(resources, &|_| None)?.iter().filter(|s| s.absent != Absent::Same).filter_map(|s| Some(s.controller()?.to_string())).collect())
 }
 
-/// Whether the v2 tree of `place` has this controller to give.
-pub fn offers(place: &Place, controller: &str) -> bool {
+/// The controllers that the v2 tree of `place` has to give.
+pub fn offered(place: &Place) -> BTreeSet<String> {
     let top = place.unified.as_ref().and_then(|dir| place.levels(dir).first()?.parent().map(Path::to_path_buf));
-    let list = top.and_then(|top| std::fs::read_to_string(top.join("cgroup.controllers")).ok());
-    list.is_some_and(|list| list.split_whitespace().any(|name| name == controller))
+    let list = top.and_then(|top| std::fs::read_to_string(top.join("cgroup.controllers")).ok()).unwrap_or_default();
+    list.split_whitespace().map(String::from).collect()
 }
 
 /// The files and values for a config, in the order in which they must be written. `now` reads a file of the living group when
