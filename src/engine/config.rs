@@ -139,7 +139,10 @@ fn mounts(request: &Request, facts: &Facts) -> Vec<Mount> {
     if request.ipc == super::request::Namespace::Host {
         mounts.retain(|m| m.destination.as_os_str() != "/dev/shm" && m.destination.as_os_str() != "/dev/mqueue");
         mounts.push(bind("/dev/shm".into(), "/dev/shm".into(), &["rbind", "rprivate"]));
-        mounts.push(bind("/dev/mqueue".into(), "/dev/mqueue".into(), &["rbind", "rprivate"]));
+        // Not every host mounts its message queues; without them there is nothing to share.
+        if std::path::Path::new("/dev/mqueue").is_dir() {
+            mounts.push(bind("/dev/mqueue".into(), "/dev/mqueue".into(), &["rbind", "rprivate"]));
+        }
     }
     if request.pid == super::request::Namespace::Host && facts.rootless {
         // The host's PID namespace is not ours: a fresh proc would be refused.

@@ -222,10 +222,11 @@ impl Store {
                 Ok(record) if record.maker.lives() => {}
                 Ok(record) => {
                     clear(&record)?;
-                    std::fs::remove_dir_all(&dir).doing(|| format!("remove {}", dir.display()))?;
+                    remove(&dir)?;
                 }
                 // Killed between mkdir and the first record, which are made under the lock that we hold: nothing else was made yet.
-                Err(_) => std::fs::remove_dir_all(&dir).doing(|| format!("remove {}", dir.display()))?,
+                // Or it was finished since we listed it, and is there no more.
+                Err(_) => remove(&dir)?,
             }
         }
         Ok(())
@@ -341,6 +342,14 @@ pub fn clear(record: &Record) -> Result<()> {
         let _ = std::fs::remove_file(file);
     }
     Ok(())
+}
+
+/// Removes a folder, which somebody else may be removing, or have moved away.
+fn remove(dir: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        done => done.doing(|| format!("remove {}", dir.display())),
+    }
 }
 
 fn read(dir: &Path) -> Result<Record> {

@@ -101,9 +101,8 @@ pub fn become_root() -> Result<()> {
 /// EINVAL for an id that the user namespace doesn't map, EPERM where setgroups(2) is denied and groups were asked for.
 pub fn become_user(user: &User) -> Result<()> {
     because(&BECOME);
-    if let Some(mask) = user.umask {
-        process::umask(mask);
-    }
+    // 0022 and not the caller's, as runc does: the same image gives the same files for everybody.
+    process::umask(user.umask.unwrap_or(0o022));
     match ids::setgroups(&user.additional_gids) {
         // Where setgroups(2) was given up for the right to map, there is no group to lose either.
         Err(e) if e.errno() == nix::errno::Errno::EPERM && user.additional_gids.is_empty() => {}

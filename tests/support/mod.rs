@@ -5,6 +5,7 @@
 #![allow(dead_code)] // every test program compiles this module and uses its own part of it
 
 pub mod initramfs;
+pub mod jar;
 pub mod vm;
 
 use std::io::Write;
