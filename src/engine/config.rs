@@ -154,6 +154,10 @@ fn mounts(request: &Request, facts: &Facts) -> Vec<Mount> {
     for (source, target) in &facts.files {
         mounts.push(bind(source.clone(), target.clone(), if request.read_only { &["rbind", "rprivate", "ro"] } else { &["rbind", "rprivate"] }));
     }
+    if facts.rootless {
+        // Who may not make a node binds the host's.
+        mounts.extend(request.devices.iter().map(|device| bind(device.source.clone(), device.target.clone(), &["rbind", "rprivate"])));
+    }
     if let Some(init) = &facts.init {
         mounts.push(bind(init.clone(), "/sbin/docker-init".into(), &["bind", "ro"]));
     }
@@ -215,7 +219,7 @@ fn linux(request: &Request, facts: &Facts, bounding: &[String]) -> Result<Linux>
         sysctl: sysctls(request),
         resources: Some(resources(request, devices.iter().map(|device| device.rule.clone()).collect())),
         cgroups_path: request.cgroup_parent.as_ref().map(|parent| format!("{}/{}", parent.trim_end_matches('/'), facts.id)),
-        devices: devices.into_iter().map(|device| device.node).collect(),
+        devices: devices.into_iter().filter(|_| !facts.rootless).map(|device| device.node).collect(),
         seccomp: filter,
         masked_paths: if masked { default_spec::MASKED.iter().map(Into::into).collect() } else { Vec::new() },
         readonly_paths: if masked { default_spec::READ_ONLY.iter().map(Into::into).collect() } else { Vec::new() },
