@@ -227,7 +227,14 @@ mod initramfs {
             return;
         }
         let bundle = bundle("moved", &["/bin/busybox", "sh", "-c", "/bin/busybox ls / && /bin/busybox cat /proc/self/mountinfo"]);
-        let (code, out, err) = run(Command::new(env!("CARGO_BIN_EXE_onggi-runtime")).args(["--root", "/run/moved", "run", "--bundle", bundle.to_str().unwrap(), "moved"]));
+        let (code, out, err) = run(Command::new(env!("CARGO_BIN_EXE_onggi-runtime")).args([
+            "--root",
+            "/run/moved",
+            "run",
+            "--bundle",
+            bundle.to_str().unwrap(),
+            "moved",
+        ]));
         assert_eq!(code, 0, "{err}");
         assert!(out.contains(" /tmp/bundle-moved/rootfs / "), "the image is the root: {out}");
         let procs = out.lines().filter(|line| line.contains(" - proc ")).filter_map(|line| line.split(' ').nth(4));

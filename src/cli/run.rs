@@ -306,7 +306,9 @@ fn security(args: &RunArgs) -> Result<Security> {
 fn profile(file: &Path) -> Result<SeccompChoice> {
     let text = std::fs::read_to_string(file).doing(|| format!("read the seccomp profile {}", file.display()))?;
     let mut json = serde_json::Deserializer::from_str(&text);
-    let profile = serde_path_to_error::deserialize(&mut json)
+    let profile: crate::runtime::spec::Seccomp = serde_path_to_error::deserialize(&mut json)
         .map_err(|e| Error::invalid(format!("use the seccomp profile {}", file.display()), e.to_string()))?;
+    // Compiled once more when the container is made; here the error can still name the file.
+    crate::runtime::seccomp::compile(&profile).map_err(|e| Error::invalid(format!("use the seccomp profile {}", file.display()), e.one_line()))?;
     Ok(SeccompChoice::Profile(Box::new(profile)))
 }

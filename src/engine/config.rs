@@ -139,7 +139,10 @@ fn mounts(request: &Request, facts: &Facts) -> Vec<Mount> {
     if request.ipc == super::request::Namespace::Host {
         mounts.retain(|m| m.destination.as_os_str() != "/dev/shm" && m.destination.as_os_str() != "/dev/mqueue");
         mounts.push(bind("/dev/shm".into(), "/dev/shm".into(), &["rbind", "rprivate"]));
-        mounts.push(bind("/dev/mqueue".into(), "/dev/mqueue".into(), &["rbind", "rprivate"]));
+        // Not every host mounts its message queues; without them there is nothing to share.
+        if std::path::Path::new("/dev/mqueue").is_dir() {
+            mounts.push(bind("/dev/mqueue".into(), "/dev/mqueue".into(), &["rbind", "rprivate"]));
+        }
     }
     if request.pid == super::request::Namespace::Host && facts.rootless {
         // The host's PID namespace is not ours: a fresh proc would be refused.
@@ -150,6 +153,10 @@ fn mounts(request: &Request, facts: &Facts) -> Vec<Mount> {
     }
     for (source, target) in &facts.files {
         mounts.push(bind(source.clone(), target.clone(), if request.read_only { &["rbind", "rprivate", "ro"] } else { &["rbind", "rprivate"] }));
+    }
+    if facts.rootless {
+        // Who may not make a node binds the host's.
+        mounts.extend(request.devices.iter().map(|device| bind(device.source.clone(), device.target.clone(), &["rbind", "rprivate"])));
     }
     if let Some(init) = &facts.init {
         mounts.push(bind(init.clone(), "/sbin/docker-init".into(), &["bind", "ro"]));
@@ -212,7 +219,7 @@ fn linux(request: &Request, facts: &Facts, bounding: &[String]) -> Result<Linux>
         sysctl: sysctls(request),
         resources: Some(resources(request, devices.iter().map(|device| device.rule.clone()).collect())),
         cgroups_path: request.cgroup_parent.as_ref().map(|parent| format!("{}/{}", parent.trim_end_matches('/'), facts.id)),
-        devices: devices.into_iter().map(|device| device.node).collect(),
+        devices: devices.into_iter().filter(|_| !facts.rootless).map(|device| device.node).collect(),
         seccomp: filter,
         masked_paths: if masked { default_spec::MASKED.iter().map(Into::into).collect() } else { Vec::new() },
         readonly_paths: if masked { default_spec::READ_ONLY.iter().map(Into::into).collect() } else { Vec::new() },

@@ -87,6 +87,8 @@ struct Flow {
     bytes: Vec<u8>,
     /// Where the other end goes with the reader's end: a container's stdin closes when ours does.
     closes: bool,
+    /// Who read what we write has gone.
+    deserted: bool,
 }
 
 /// poll(2) promises that a write of this much does not block (pipe(7), PIPE_BUF).
@@ -94,7 +96,7 @@ const CHUNK: usize = 4096;
 
 impl Flow {
     fn new(from: OwnedFd, to: OwnedFd, closes: bool) -> Flow {
-        Flow { from: Some(from), to: Some(to), bytes: Vec::new(), closes }
+        Flow { from: Some(from), to: Some(to), bytes: Vec::new(), closes, deserted: false }
     }
 
     fn waits_for(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
@@ -138,8 +140,10 @@ impl Flow {
         match nix::unistd::write(to, &self.bytes[..length]) {
             Ok(written) => drop(self.bytes.drain(..written)),
             Err(Errno::EINTR | Errno::EAGAIN) => {}
-            // Nobody reads any more: what comes is dropped, so that the container does not stand still.
+            // Nobody reads any more. Both ends close, so that the writer at the other end learns it as it would without us: by SIGPIPE.
             Err(_) => {
+                self.deserted = true;
+                self.from = None;
                 self.to = None;
                 self.bytes.clear();
             }
@@ -190,6 +194,10 @@ pub fn attend(pidfd: BorrowedFd, streams: Streams, signals: &Signals, proxy: boo
             }
         }
         ended |= ready.ended;
+        // A terminal without its last master hangs up: SIGHUP to whoever sits at it.
+        if master.is_some() && outputs.iter().any(|output| output.deserted) {
+            (master, input) = (None, None);
+        }
         while let Some(signal) = signals.next() {
             match signal {
                 libc::SIGWINCH => master.iter().for_each(|master| resize(master.as_fd())),

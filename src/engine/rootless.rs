@@ -42,7 +42,7 @@ pub fn enter() -> Result<()> {
     map_writer.finish()?;
     users::become_root()?;
     // The new self runs from a read-only mount, which we may make now: see own_program.
-    let copy = own_program::read_only_mount().doing(|| "start from a read-only copy of this program".into())?;
+    let copy = own_program::read_only().doing(|| "start from a read-only copy of this program".into())?;
     own_program::restart(&copy)
 }
 

@@ -19,7 +19,7 @@ use crate::runtime::bundle::{self, Bundle};
 use crate::runtime::lifecycle::{self, Choices};
 use crate::runtime::state::Store;
 use crate::sys::fd;
-use crate::sys::process::Exit;
+use crate::sys::process::{self, Exit};
 use crate::{clock, id};
 
 /// What a front end may want to tell while it happens.
@@ -63,9 +63,18 @@ pub fn run(home: &Home, request: &Request, notice: &mut dyn FnMut(Notice)) -> Re
 /// Of every step; nothing is left behind.
 pub fn create<'a>(home: &'a Home, request: &Request, notice: &mut dyn FnMut(Notice)) -> Result<Running<'a>> {
     let signals = Signals::take()?;
+    // Its users must be able to read what we write for them, whatever the caller's umask.
+    process::umask(0o022);
     let image = image(home, &request.image, notice)?;
     let store = Store::open(&home.oci())?;
-    let mut container = Container::claim(home, request, &image)?;
+    let mut container = match Container::claim(home, request, &image) {
+        // The name may be that of a container whose `run` was killed.
+        Err(e) if e.class == Class::Conflict => {
+            record::sweep(home, &store)?;
+            Container::claim(home, request, &image)?
+        }
+        claimed => claimed?,
+    };
     let dir = home.container(&container.id);
 
     let layers = snapshot::prepare(&image.layers, &dir)?;
@@ -136,7 +145,7 @@ impl Running<'_> {
     /// EPERM.
     pub fn end(self, signal: i32) -> Result<Exit> {
         lifecycle::kill(&self.store, &self.id, signal, false)?;
-        let exit = crate::sys::process::wait(self.created.pidfd.as_fd()).doing(|| "wait for the container's end".into())?;
+        let exit = process::wait(self.created.pidfd.as_fd()).doing(|| "wait for the container's end".into())?;
         self.container.ended(exit)?;
         Ok(exit)
     }

@@ -277,12 +277,13 @@ pub fn rootfs(bundle: &Bundle) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Writes a spec as `config.json` into `dir`, which is made.
+/// Writes a spec as `config.json` into `dir`, which is made. It must pass the checks of one that is read.
 ///
 /// # Errors
-/// ENOSPC, EACCES.
+/// Invalid, ENOSPC, EACCES.
 pub fn write(dir: &Path, spec: &Spec) -> Result<()> {
     let doing = || format!("write {}", dir.join("config.json").display());
+    check(spec).map_err(|wrong| Error::invalid("make the container's config", format!("{}: {}", wrong.path, wrong.reason)))?;
     let text = serde_json::to_string_pretty(spec).map_err(|e| Error::new(Class::System, doing(), e.to_string()))?;
     std::fs::create_dir_all(dir).doing(doing)?;
     std::fs::write(dir.join("config.json"), text).doing(doing)

@@ -92,6 +92,8 @@ pub fn run(init: &mut Init) -> Result<Infallible> {
 
     // The parent writes our user map, puts us into our cgroup and connects our network; then it says go.
     parent.wait_for_go()?;
+    // The places that we make are for every user of the container, whatever the caller's umask.
+    process::umask(0o022);
     namespaces::join(init.plan)?;
     if init.plan.makes(CLONE_NEWUSER) {
         users::become_root()?;

@@ -39,7 +39,7 @@ pub fn protect() -> Result<()> {
         return Ok(());
     }
     because(&PROTECT);
-    let copy = read_only_mount().or_else(|_| sealed_copy()).doing(doing)?;
+    let copy = read_only().doing(doing)?;
     restart(&copy)
 }
 
@@ -80,32 +80,28 @@ fn is_protected() -> crate::sys::SysResult<bool> {
     Ok(std::fs::read_link(OURSELVES).is_ok_and(|name| name.to_string_lossy().starts_with("/memfd:onggi")))
 }
 
-/// Our own file as a detached, read-only mount.
+/// Our own file, in a way that nobody can write to: a detached, read-only mount, or a copy in memory.
 ///
 /// # Errors
-/// EPERM without CAP_SYS_ADMIN.
-pub fn read_only_mount() -> crate::sys::SysResult<OwnedFd> {
-    let tree = match mount::clone_tree(None, OURSELVES.as_ref(), false) {
-        // We have just moved into a new mount namespace, and the link still means the old one's mount (open_tree(2): EINVAL). The same
-        // file stands in the new one under its name.
-        Err(e) if e.errno() == Errno::EINVAL => {
-            let name = std::fs::read_link(OURSELVES).map_err(|_| e.clone())?;
-            let tree = mount::clone_tree(None, &name, false)?;
-            if !is_same_file(&tree) {
-                return Err(e);
-            }
-            tree
-        }
-        done => done?,
-    };
+/// ENOMEM, EMFILE.
+pub fn read_only() -> crate::sys::SysResult<OwnedFd> {
+    read_only_mount().or_else(|_| sealed_copy())
+}
+
+fn read_only_mount() -> crate::sys::SysResult<OwnedFd> {
+    // The link leads to the mount of the namespace that we began in. From a new namespace that one can't be cloned (EINVAL), and the
+    // same file is reached by its name.
+    let tree = mount::clone_tree(None, OURSELVES.as_ref(), false).or_else(|refused| by_name().ok_or(refused))?;
     mount::mount_setattr(tree.as_fd(), Attributes { set: MOUNT_ATTR_RDONLY, ..Attributes::default() }, false, None)?;
     Ok(tree)
 }
 
-fn is_same_file(tree: &OwnedFd) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let there = crate::sys::path::stat(tree.as_fd()).map(|stat| (stat.st_dev, stat.st_ino)).ok();
-    there.is_some() && there == std::fs::metadata(OURSELVES).map(|ours| (ours.dev(), ours.ino())).ok()
+/// A clone of the mount at our file's name, if that is still our file.
+fn by_name() -> Option<OwnedFd> {
+    let tree = mount::clone_tree(None, &std::fs::read_link(OURSELVES).ok()?, false).ok()?;
+    let there = nix::sys::stat::fstat(&tree).ok()?;
+    let ours = nix::sys::stat::stat(OURSELVES).ok()?;
+    ((there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)).then_some(tree)
 }
 
 fn sealed_copy() -> crate::sys::SysResult<OwnedFd> {

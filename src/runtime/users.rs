@@ -101,16 +101,23 @@ pub fn become_root() -> Result<()> {
 /// EINVAL for an id that the user namespace doesn't map, EPERM where setgroups(2) is denied and groups were asked for.
 pub fn become_user(user: &User) -> Result<()> {
     because(&BECOME);
-    if let Some(mask) = user.umask {
-        process::umask(mask);
-    }
+    // 0022 and not the caller's, as runc does: the same image gives the same files for everybody.
+    process::umask(user.umask.unwrap_or(0o022));
     match ids::setgroups(&user.additional_gids) {
         // Where setgroups(2) was given up for the right to map, there is no group to lose either.
         Err(e) if e.errno() == nix::errno::Errno::EPERM && user.additional_gids.is_empty() => {}
         done => done.doing(|| format!("set process.user.additionalGids {:?}", user.additional_gids))?,
     }
-    ids::setresgid(user.gid).doing(|| format!("become process.user.gid {}", user.gid))?;
-    ids::setresuid(user.uid).doing(|| format!("become process.user.uid {}", user.uid))
+    ids::setresgid(user.gid).doing(|| format!("become process.user.gid {}", user.gid)).map_err(unmapped)?;
+    ids::setresuid(user.uid).doing(|| format!("become process.user.uid {}", user.uid)).map_err(unmapped)
+}
+
+/// EINVAL says that this id is nobody in our user namespace (setresuid(2)).
+fn unmapped(e: Error) -> Error {
+    if !in_user_namespace() {
+        return e;
+    }
+    e.hint("the user namespace maps only the ids in /proc/self/uid_map; a range in /etc/subuid and /etc/subgid gives it more")
 }
 
 /// Whether this process is in a user namespace other than the host's first one (whose map is the one line `0 0 4294967295`).

@@ -6,6 +6,7 @@
 
 pub mod container;
 pub mod initramfs;
+pub mod jar;
 pub mod kernel;
 pub mod vm;
 
