@@ -148,12 +148,12 @@ fn start_tells_a_failure_of_execve() {
         let created = bench.finish(command.env("ONGGI_FAULT", format!("init:{number}=EIO")).env("ONGGI_FAULT_LOG", &log));
         let started = (created.code == 0).then(|| container.tell("start"));
         let fired = fs::read_to_string(&log).unwrap_or_default();
-        if let (Some(call), Some(started)) = (fired.split(' ').nth(2).map(String::from), started) {
-            if started.code != 0 {
-                assert!(started.err.contains(&format!("{call}(")) && started.err.contains("= EIO"), "{fired} is told as: {}", started.err);
-                support::container::wait_for("its end", || (container.status() == "stopped").then_some(()));
-                told.push(call);
-            }
+        if let (Some(call), Some(started)) = (fired.split(' ').nth(2).map(String::from), started)
+            && started.code != 0
+        {
+            assert!(started.err.contains(&format!("{call}(")) && started.err.contains("= EIO"), "{fired} is told as: {}", started.err);
+            support::container::wait_for("its end", || (container.status() == "stopped").then_some(()));
+            told.push(call);
         }
         container.delete();
         nothing_is_left(&bench, "a start that failed");

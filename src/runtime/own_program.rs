@@ -12,8 +12,6 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
-use nix::errno::Errno;
-
 use crate::error::{Class, Doing, Error, Result};
 use crate::sys::mount::{self, Attributes, MOUNT_ATTR_RDONLY};
 use crate::sys::{Reason, because, fd, process};
