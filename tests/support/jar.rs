@@ -90,7 +90,7 @@ impl Jar {
     pub fn begin(&self, name: &str, words: &[&str]) -> Child {
         let mut command = self.onggi(&["run", "--rm", "--name", name]);
         let child = command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start onggi");
-        until("the container runs", || self.init_of(name).is_some_and(|pid| is_program(pid)));
+        until("the container runs", || self.init_of(name).is_some_and(is_program));
         child
     }
 
