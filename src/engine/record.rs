@@ -43,7 +43,8 @@ pub fn claim_name(home: &Home, name: &str, id: &str) -> Result<()> {
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
             let owner = std::fs::read_link(&link).unwrap_or_default();
             let owner = owner.to_string_lossy();
-            if home.container(&owner).exists() {
+            // A mark without a folder: it is being made at this moment.
+            if home.container(&owner).exists() || home.running(&owner).exists() {
                 let why = format!("the container name \"/{name}\" is already in use by container {}", id::short(&owner));
                 return Err(Error::new(Class::Conflict, format!("create {name}"), why).hint("remove or rename that container to reuse the name"));
             }

@@ -232,16 +232,15 @@ struct Container<'a> {
 impl<'a> Container<'a> {
     fn claim(home: &'a Home, request: &Request, image: &Image) -> Result<Container<'a>> {
         let id = id::random()?;
-        let name = match &request.name {
-            Some(name) => {
-                id::check_name(name)?;
-                record::claim_name(home, name, &id)?;
-                name.clone()
-            }
-            None => chosen_name(home, &id)?,
+        request.name.as_deref().map_or(Ok(()), id::check_name)?;
+        // The mark first: who finds the name taken sees by it that its owner lives.
+        record::mark_running(home, &id)?;
+        let named = match &request.name {
+            Some(name) => record::claim_name(home, name, &id).map(|()| name.clone()),
+            None => chosen_name(home, &id),
         };
+        let name = named.inspect_err(|_| record::forget(home, &id))?;
         let container = Container { home, id, name, remove: request.remove, runtime: None, keep: false };
-        record::mark_running(home, &container.id)?;
         let dir = home.container(&container.id);
         std::fs::create_dir(&dir).doing(|| format!("make {}", dir.display()))?;
         let record = Record {
