@@ -65,7 +65,7 @@ impl Start {
             Start::AtOnce => vec![parent.as_fd()],
         };
         // What --explain tells is told over a descriptor, too; it is the caller's standard error and no folder.
-        let telling = super::explain::output();
+        let telling = super::explain::output().into_iter().chain(crate::sys::call::fault::output());
         let kept: Vec<_> = ours.into_iter().chain(telling).collect();
         process::close_all_but(first, &kept).doing(doing)?;
         process::cloexec_from(first).doing(doing)

@@ -155,6 +155,14 @@ pub mod fault {
         LOG.get_or_init(open).as_ref()
     }
 
+    /// The log's descriptor, for who closes all others.
+    pub fn output() -> Option<std::os::fd::BorrowedFd<'static>> {
+        #[cfg(debug_assertions)]
+        return log().map(std::os::fd::AsFd::as_fd);
+        #[cfg(not(debug_assertions))]
+        None
+    }
+
     #[cfg(debug_assertions)]
     pub(super) fn before(call: &str) -> Option<Errno> {
         let plan = std::env::var("ONGGI_FAULT").ok()?;
