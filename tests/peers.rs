@@ -45,7 +45,8 @@ impl Engine {
             ["run", rest @ ..] => command.arg("run").args(&self.run).args(rest),
             _ => command.args(words),
         };
-        command.stdin(Stdio::null());
+        // conmon writes a file named `oom` into the folder that podman was started in.
+        command.stdin(Stdio::null()).current_dir(&self.folder.root);
         command
     }
 
