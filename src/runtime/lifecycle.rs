@@ -5,7 +5,7 @@
 //! start    a byte through exec.fifo → poststart hooks
 //! delete   (kill) → cgroup → poststop hooks → record
 //! ```
-//! Until the record is in its place everything belongs to [`Making`], whose drop undoes it; a maker that dies is swept by the next
+//! Until the record is in its place everything belongs to `Making`, whose drop undoes it; a maker that dies is swept by the next
 //! command.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
