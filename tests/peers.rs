@@ -68,7 +68,10 @@ impl Engine {
         let command = self.command(words);
         let line: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).map(quote).collect();
         let line = format!("stty rows 33 cols 111; {}", line.join(" "));
-        said(Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output().unwrap())
+        let mut said = said(Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output().unwrap());
+        // At the end of its input script(1) types a NUL, and a terminal echoes it, wherever the output just is.
+        said.out = said.out.replace("^@", "");
+        said
     }
 }
 
