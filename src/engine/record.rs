@@ -88,10 +88,13 @@ pub fn mark_running(home: &Home, id: &str) -> Result<()> {
 
 /// Removes a container's folder, name and mark. What is missing is fine.
 pub fn forget(home: &Home, id: &str) {
-    if let Ok(record) = load(home, id)
-        && std::fs::read_link(home.name(&record.name)).is_ok_and(|owner| owner == Path::new(id))
-    {
-        let _ = std::fs::remove_file(home.name(&record.name));
+    // Killed between its name and its record, a container has a name that no record tells: then the links are asked.
+    let names = match load(home, id) {
+        Ok(record) => vec![home.name(&record.name)],
+        Err(_) => std::fs::read_dir(home.data.join("names")).into_iter().flatten().flatten().map(|entry| entry.path()).collect(),
+    };
+    for link in names.iter().filter(|link| std::fs::read_link(link).is_ok_and(|owner| owner == Path::new(id))) {
+        let _ = std::fs::remove_file(link);
     }
     let _ = std::fs::remove_dir_all(home.container(id));
     let _ = std::fs::remove_file(home.running(id));
