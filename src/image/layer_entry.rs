@@ -47,8 +47,7 @@ pub fn attributes(entry: &mut tar::Entry<'_, impl Read>) -> std::io::Result<Attr
             let extension = extension?;
             let Ok(key) = extension.key() else { continue };
             match key.strip_prefix("SCHILY.xattr.") {
-                // Overlay's own attributes are ours to write: an image could send overlay elsewhere with them.
-                Some(name) if !name.starts_with("trusted.") && !name.starts_with("user.overlay.") => {
+                Some(name) if may_travel(name) => {
                     xattrs.push((name.to_string(), extension.value_bytes().to_vec()));
                 }
                 Some(_) => {}
@@ -58,6 +57,12 @@ pub fn attributes(entry: &mut tar::Entry<'_, impl Read>) -> std::io::Result<Attr
         }
     }
     Ok(Attributes { uid, gid, mode, time, xattrs })
+}
+
+/// Whether an extended attribute goes into archives and comes out of them. Overlay's own are ours to write: an image could send overlay
+/// elsewhere with them. SELinux' labels belong to this host's policy.
+pub fn may_travel(xattr: &str) -> bool {
+    !xattr.starts_with("trusted.") && !xattr.starts_with("user.overlay.") && xattr != "security.selinux"
 }
 
 /// `1700000000.123`

@@ -14,11 +14,13 @@ mod layer_entry;
 pub mod layers;
 mod libraries;
 pub mod manifest;
+pub mod pack;
 pub mod probe;
 pub mod reference;
 mod resolve;
 pub mod snapshot;
 pub mod store;
+mod tar_header;
 #[cfg(test)]
 mod testing;
 
