@@ -15,12 +15,14 @@ pub mod layers;
 mod libraries;
 pub mod manifest;
 pub mod pack;
+mod pax;
 pub mod probe;
 pub mod reference;
 mod resolve;
 pub mod snapshot;
 pub mod store;
 mod tar_header;
+mod tar_reader;
 #[cfg(test)]
 mod testing;
 

@@ -262,7 +262,7 @@ mod tests {
         nix::unistd::mkfifo(&root.join("pipe"), Mode::from_bits_truncate(0o600)).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
         let folder = path::open_root(root).unwrap();
-        xattr::set(folder.as_fd(), Path::new("dir"), "user.note", b"with a zero\0in it").unwrap();
+        xattr::set(folder.as_fd(), Path::new("dir"), "user.note", b"two\nlines\0and a zero").unwrap();
     }
 
     #[test]

@@ -21,7 +21,6 @@ pub enum Kind {
     BlockDevice = b'4',
     Folder = b'5',
     Fifo = b'6',
-    Pax = b'x',
 }
 
 /// An entry's header.
@@ -53,13 +52,13 @@ impl Header {
         let records = self.pax_records();
         if !records.is_empty() {
             let base = self.name.rsplit(|&b| b == b'/').find(|part| !part.is_empty()).unwrap_or(b"root");
-            let mut pax = Header::new(Kind::Pax, &[b"PaxHeaders.0/", base].concat());
+            let mut pax = Header::new(Kind::File, &[b"PaxHeaders.0/", base].concat());
             pax.size = records.len() as u64;
-            out.write_all(&pax.block())?;
+            out.write_all(&pax.block(b'x'))?;
             out.write_all(&records)?;
             pad(out, pax.size)?;
         }
-        out.write_all(&self.block())
+        out.write_all(&self.block(self.kind as u8))
     }
 
     /// `LENGTH KEY=VALUE\n` for each thing that the block can't say, sorted by key.
@@ -89,7 +88,7 @@ impl Header {
         all.iter().flat_map(|(key, value)| pax_record(key, value)).collect()
     }
 
-    fn block(&self) -> [u8; BLOCK] {
+    fn block(&self, letter: u8) -> [u8; BLOCK] {
         let mut block = [0u8; BLOCK];
         let mut put = |at: usize, room: usize, bytes: &[u8]| {
             let length = bytes.len().min(room);
@@ -103,7 +102,7 @@ impl Header {
         put(136, 12, &octal(11, self.time.0.clamp(0, 0o77_777_777_777) as u64));
         // The checksum is taken with spaces in its own place.
         put(148, 8, b"        ");
-        put(156, 1, &[self.kind as u8]);
+        put(156, 1, &[letter]);
         put(157, 100, &self.link);
         put(257, 8, b"ustar\x0000");
         put(329, 8, &octal(7, self.device.0.into()));
