@@ -6,6 +6,7 @@
 
 pub mod base;
 mod base_tree;
+pub mod compression;
 mod copy;
 pub mod digest;
 mod durable;
