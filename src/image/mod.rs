@@ -14,6 +14,7 @@ mod host_programs;
 mod layer_entry;
 pub mod layers;
 mod libraries;
+pub mod list;
 pub mod manifest;
 pub mod pack;
 mod pax;
