@@ -25,7 +25,7 @@ use super::store::Store;
 use crate::error::{Doing, Error, Result};
 
 /// The file, as it is.
-#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Repositories {
     pub references: BTreeMap<String, Digest>,
@@ -155,7 +155,11 @@ impl Store {
         // Held from reading to renaming: two changes at once would otherwise lose one.
         let _lock = self.lock("images/repositories.lock")?;
         let mut repositories = self.repositories()?;
+        let before = repositories.clone();
         let answer = change(&mut repositories);
+        if repositories == before {
+            return Ok(answer);
+        }
         let text = serde_json::to_vec_pretty(&repositories).unwrap_or_default();
         write_whole(&self.root().join("images/repositories.json"), &text)?;
         Ok(answer)

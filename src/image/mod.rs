@@ -6,6 +6,7 @@
 
 pub mod base;
 mod base_tree;
+pub mod collect;
 pub mod compression;
 mod copy;
 pub mod digest;
@@ -20,6 +21,7 @@ pub mod pack;
 mod pax;
 pub mod probe;
 pub mod reference;
+pub mod remove;
 mod resolve;
 pub mod snapshot;
 pub mod store;
