@@ -135,10 +135,20 @@ impl Store {
     /// # Errors
     /// ENOSPC, EACCES.
     pub fn add(&self, manifest: &Digest, names: &[Reference]) -> Result<()> {
-        let facts = facts(self, manifest).ok();
+        self.add_all(std::iter::once((manifest, names)))
+    }
+
+    /// Puts several images on the list at once.
+    ///
+    /// # Errors
+    /// ENOSPC, EACCES.
+    pub fn add_all<'a>(&self, images: impl Iterator<Item = (&'a Digest, &'a [Reference])>) -> Result<()> {
+        let images: Vec<_> = images.map(|(manifest, names)| (manifest, facts(self, manifest).ok(), names)).collect();
         self.change_repositories(|repositories| {
-            repositories.images.insert(manifest.clone(), facts);
-            repositories.references.extend(names.iter().map(|name| (name.to_string(), manifest.clone())));
+            for (manifest, facts, names) in images {
+                repositories.images.insert(manifest.clone(), facts);
+                repositories.references.extend(names.iter().map(|name| (name.to_string(), manifest.clone())));
+            }
         })
     }
 
