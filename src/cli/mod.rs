@@ -11,6 +11,7 @@ pub mod oci_exec;
 pub mod oci_update;
 pub mod run;
 pub mod size;
+pub mod system;
 pub mod values;
 pub mod volume;
 
