@@ -34,7 +34,7 @@ pub fn split_zone(text: &str) -> (&str, Option<&str>) {
     match text.char_indices().nth_back(5) {
         _ if text.ends_with(['Z', 'z']) => zoned(text.len() - 1),
         // `-03:00`, but not the end of a date without time.
-        Some((at, '+' | '-')) if text[at..].as_bytes().get(3) == Some(&b':') => zoned(at),
+        Some((at, '+' | '-')) if text.as_bytes().get(at + 3) == Some(&b':') => zoned(at),
         _ => (text, None),
     }
 }
