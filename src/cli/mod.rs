@@ -4,6 +4,8 @@ pub mod attach;
 pub mod container;
 pub mod doctor;
 pub mod exec;
+pub mod filter;
+pub mod human;
 pub mod life;
 pub mod oci;
 pub mod oci_events;
@@ -11,6 +13,9 @@ pub mod oci_exec;
 pub mod oci_update;
 pub mod run;
 pub mod size;
+pub mod system;
+pub mod table;
+pub mod template;
 pub mod values;
 pub mod volume;
 
