@@ -39,6 +39,8 @@ pub fn create(home: &Home, request: &Request, starter: Option<ProcessId>, notice
     if request.remove && request.restart != Restart::No {
         return Err(Error::invalid("create a container", "conflicting options: cannot specify both --restart and --rm"));
     }
+    // Until the record says that the container needs the image.
+    let _held = image::store::Store::open(&home.data)?.hold()?;
     let image = image(home, &request.image, notice)?;
     let mut record = new_record(request, &image, starter)?;
     let definition = Definition { request: request.clone(), image: image.config.config.clone(), layers: image.chain.clone() };

@@ -11,6 +11,7 @@ pub mod etc_files;
 pub mod exec;
 pub mod foreground;
 pub mod home;
+pub mod images;
 pub mod log;
 pub mod monitor;
 pub mod names;

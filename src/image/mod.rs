@@ -26,7 +26,7 @@ mod pax;
 pub mod probe;
 pub mod reference;
 pub mod remove;
-mod resolve;
+pub mod resolve;
 pub mod save;
 pub mod snapshot;
 pub mod store;
