@@ -4,6 +4,7 @@
 pub mod config;
 pub mod devices;
 pub mod etc_files;
+pub mod files;
 pub mod foreground;
 pub mod home;
 pub mod record;

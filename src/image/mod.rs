@@ -10,7 +10,7 @@ mod copy;
 pub mod digest;
 mod durable;
 mod host_programs;
-mod layer_entry;
+pub mod layer_entry;
 pub mod layers;
 mod libraries;
 pub mod manifest;

@@ -1,0 +1,208 @@
+//! What a container's programs see of files, as one descriptor: its root directory.
+//!
+//! ```text
+//! running     /proc/PID/root         its own mounts, volumes and tmpfs among them
+//! otherwise   the layers, stacked    mounted for us alone, with its volumes on it
+//! ```
+//! A mount that nobody else shall see needs a mount namespace: a child makes one, mounts there, and sends back the root and the namespace
+//! itself, which lives as long as its descriptor. No program of the container runs for it and nothing is left to unmount.
+//!
+//! See it: `ls -l /proc/P/root`. Read: proc_pid_root(5), mount_namespaces(7), open_tree(2), move_mount(2).
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use crate::engine::request::Volume;
+use crate::error::{Class, Doing, Error, Result};
+use crate::image::snapshot::{self, Mounted};
+use crate::runtime::mounts::place_for;
+use crate::runtime::state::ProcessId;
+use crate::sys::namespace::{CLONE_NEWNS, setns};
+use crate::sys::process::{self, Clone, Forked};
+use crate::sys::{fd, mount, path};
+
+/// Whose mounts hide nothing of a container's own: the kernel's tables, not files.
+const KERNELS_OWN: [i64; 5] =
+    [libc::PROC_SUPER_MAGIC, libc::SYSFS_MAGIC, libc::CGROUP_SUPER_MAGIC, libc::CGROUP2_SUPER_MAGIC, libc::DEVPTS_SUPER_MAGIC];
+
+/// A tree of files that is looked at through its root.
+#[derive(Debug)]
+pub struct View {
+    root: OwnedFd,
+    /// Keeps the mounts below the root where they are.
+    _namespace: Option<OwnedFd>,
+    read_only: bool,
+}
+
+/// What a container that doesn't run is stacked from.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts<'a> {
+    /// Its folder.
+    pub dir: &'a Path,
+    /// The folders of its image's layers, the lowest first.
+    pub layers: &'a [PathBuf],
+    pub volumes: &'a [Volume],
+    /// It may not write to its root.
+    pub read_only: bool,
+}
+
+impl View {
+    /// The host's own files.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn host() -> Result<View> {
+        View::plain(Path::new("/"))
+    }
+
+    /// What a running container sees; None when it has just ended.
+    ///
+    /// # Errors
+    /// EACCES.
+    pub fn running(init: &ProcessId) -> Result<Option<View>> {
+        let doing = || format!("open the root of process {}", init.pid);
+        let Some(_handle) = init.open().doing(doing)? else { return Ok(None) };
+        let root = match path::open_root(Path::new(&format!("/proc/{}/root", init.pid))) {
+            Err(_) if !init.lives() => return Ok(None),
+            root => root.doing(doing)?,
+        };
+        // Asked again behind the open: the number may have become a stranger's in between.
+        Ok(init.lives().then_some(View { root, _namespace: None, read_only: false }))
+    }
+
+    /// What a container that doesn't run would see. Its lock is to be held meanwhile: of two mounts of one upper directory, each would
+    /// know nothing of what the other writes.
+    ///
+    /// # Errors
+    /// NotFound when a layer is missing, EPERM, ENOSPC.
+    pub fn at_rest(parts: Parts) -> Result<View> {
+        let mounted = snapshot::mount(&snapshot::prepare(parts.layers, parts.dir)?)?;
+        let (root, namespace) = in_namespace(|| attach(mounted, &parts))?;
+        Ok(View { root, _namespace: Some(namespace), read_only: parts.read_only })
+    }
+
+    /// The layers of a container that doesn't run, without its volumes.
+    ///
+    /// # Errors
+    /// As [`View::at_rest`].
+    pub fn layers_at_rest(parts: Parts) -> Result<View> {
+        match snapshot::mount(&snapshot::prepare(parts.layers, parts.dir)?)? {
+            Mounted::Overlay(root) => Ok(View { root, _namespace: None, read_only: parts.read_only }),
+            Mounted::Copied { path, .. } => View::plain(&path),
+        }
+    }
+
+    /// The root mount of a running container without what is mounted on it; None when it has just ended.
+    ///
+    /// # Errors
+    /// EPERM.
+    pub fn layers_of_running(init: &ProcessId) -> Result<Option<View>> {
+        let doing = || format!("enter the mounts of process {}", init.pid);
+        let Some(handle) = init.open().doing(doing)? else { return Ok(None) };
+        let cloned = in_namespace(|| {
+            setns(handle.as_fd(), CLONE_NEWNS).doing(doing)?;
+            // Of its whole tree of mounts just the first.
+            let root = mount::clone_tree(None, Path::new("/"), false).doing(|| "copy the root mount".into())?;
+            own_namespace().map(|namespace| (root, namespace))
+        });
+        match cloned {
+            Err(_) if !init.lives() => Ok(None),
+            cloned => cloned.map(|(root, namespace)| Some(View { root, _namespace: Some(namespace), read_only: false })),
+        }
+    }
+
+    fn plain(root: &Path) -> Result<View> {
+        let root = path::open_root(root).doing(|| format!("open {}", root.display()))?;
+        Ok(View { root, _namespace: None, read_only: false })
+    }
+
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// Refuses a folder that its container may not write to.
+    ///
+    /// # Errors
+    /// Denied, in Docker's words.
+    pub fn check_writable(&self, folder: BorrowedFd, path: &Path, doing: &str) -> Result<()> {
+        let flags = libc::O_PATH | libc::O_DIRECTORY;
+        let on_root = path::openat2(self.root(), path, flags, 0, path::RESOLVE_IN_ROOT | path::RESOLVE_NO_MAGICLINKS | path::RESOLVE_NO_XDEV).is_ok();
+        let mounted_so = mount::is_read_only(Path::new(&format!("/proc/self/fd/{}", folder.as_raw_fd()))).doing(|| doing.into())?;
+        match (on_root, mounted_so || on_root && self.read_only) {
+            (_, false) => Ok(()),
+            (true, true) => Err(Error::new(Class::Denied, doing, "container rootfs is marked read-only")),
+            (false, true) => Err(Error::new(Class::Denied, doing, "mounted volume is marked read-only")),
+        }
+    }
+}
+
+/// Whether this is one of the kernel's own tables (/proc, /sys …) and holds no files that could be copied.
+pub fn is_the_kernels(fd: BorrowedFd) -> bool {
+    mount::filesystem_magic(fd).is_ok_and(|magic| KERNELS_OWN.contains(&magic))
+}
+
+/// Runs `work` in a child with a mount namespace of its own, and answers the two descriptors that it found there.
+fn in_namespace(work: impl FnOnce() -> Result<(OwnedFd, OwnedFd)>) -> Result<(OwnedFd, OwnedFd)> {
+    let doing = || "look into the container from a process of its own".to_string();
+    let (ours, theirs) = fd::message_pair().doing(doing)?;
+    match process::clone3(&Clone { flags: CLONE_NEWNS, ..Clone::default() }).doing(doing)? {
+        Forked::Child => {
+            drop(ours);
+            let sent = match work() {
+                Ok((root, namespace)) => fd::send(theirs.as_fd(), b"{}", &[root.as_fd(), namespace.as_fd()]),
+                Err(error) => fd::send(theirs.as_fd(), &serde_json::to_vec(&error).unwrap_or_default(), &[]),
+            };
+            process::exit_now(i32::from(sent.is_err()))
+        }
+        Forked::Parent { pidfd, .. } => {
+            drop(theirs);
+            let (message, mut fds) = fd::receive(ours.as_fd()).doing(doing)?;
+            process::wait(pidfd.as_fd()).doing(doing)?;
+            match (fds.pop(), fds.pop()) {
+                (Some(namespace), Some(root)) => Ok((root, namespace)),
+                _ => Err(serde_json::from_slice(&message).unwrap_or_else(|_| Error::new(Class::System, doing(), "it ended without a word"))),
+            }
+        }
+    }
+}
+
+fn own_namespace() -> Result<OwnedFd> {
+    std::fs::File::open("/proc/self/ns/mnt").map(OwnedFd::from).doing(|| "open the mount namespace".into())
+}
+
+/// In the child: the layers on the container's folder, and on them what is mounted from outside.
+fn attach(mounted: Mounted, parts: &Parts) -> Result<(OwnedFd, OwnedFd)> {
+    // Nothing made here may travel back to the host.
+    mount::mount(None, Path::new("/"), None, libc::MS_REC | libc::MS_PRIVATE, None).doing(|| "make the mounts private".into())?;
+    let mut binds: Vec<(PathBuf, PathBuf, bool)> =
+        ["hosts", "hostname", "resolv.conf"].iter().map(|name| (parts.dir.join(name), Path::new("/etc").join(name), false)).collect();
+    for volume in parts.volumes {
+        if let Volume::Bind { source, target, read_only, .. } = volume {
+            binds.push((source.clone(), target.clone(), *read_only));
+        }
+    }
+    // A volume inside another one after it.
+    binds.sort_by_key(|(_, target, _)| target.components().count());
+    // Opened before the layers cover the folder that some of them are in.
+    let mut sources = Vec::new();
+    for (source, target, read_only) in binds.into_iter().filter(|(source, ..)| source.exists()) {
+        let tree = mount::clone_tree(None, &source, true).doing(|| format!("bind {}", source.display()))?;
+        if read_only {
+            let attributes = mount::Attributes { set: libc::MOUNT_ATTR_RDONLY, ..mount::Attributes::default() };
+            mount::mount_setattr(tree.as_fd(), attributes, true, None).doing(|| format!("make {} read-only", target.display()))?;
+        }
+        sources.push((tree, target, source.is_dir()));
+    }
+    let layers = match mounted {
+        Mounted::Overlay(layers) => layers,
+        Mounted::Copied { path, .. } => mount::clone_tree(None, &path, false).doing(|| format!("bind {}", path.display()))?,
+    };
+    let open = || path::open_root(parts.dir).doing(|| format!("open {}", parts.dir.display()));
+    mount::move_mount(layers.as_fd(), open()?.as_fd()).doing(|| "mount the layers".into())?;
+    let root = open()?;
+    for (tree, target, is_folder) in sources {
+        let place = place_for(root.as_fd(), &target, is_folder)?;
+        mount::move_mount(tree.as_fd(), place.as_fd()).doing(|| format!("mount {}", target.display()))?;
+    }
+    own_namespace().map(|namespace| (root, namespace))
+}
