@@ -14,11 +14,15 @@ pub mod layer_entry;
 pub mod layers;
 mod libraries;
 pub mod manifest;
+pub mod pack;
+mod pax;
 pub mod probe;
 pub mod reference;
 mod resolve;
 pub mod snapshot;
 pub mod store;
+mod tar_header;
+mod tar_reader;
 #[cfg(test)]
 mod testing;
 
