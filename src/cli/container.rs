@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::life;
 use super::run::{self, CreateArgs, RunArgs};
-use super::{attach, exec};
+use super::{attach, cp, exec};
 use crate::error::Result;
 
 /// What can be done with containers.
@@ -62,6 +62,12 @@ pub enum Container {
     /// Sit down in front of a container that runs
     #[command(after_help = "Example:\n  onggi attach web     (leave it with Ctrl-P Ctrl-Q)")]
     Attach(attach::AttachArgs),
+    /// Copy files between a container and this machine
+    #[command(
+        override_usage = "onggi cp [OPTIONS] CONTAINER:SOURCE DESTINATION|-\n       onggi cp [OPTIONS] SOURCE|- CONTAINER:DESTINATION",
+        after_help = cp::HELP
+    )]
+    Cp(cp::CpArgs),
 }
 
 /// `--help` alone: `-h` is the host name.
@@ -99,5 +105,6 @@ pub fn container(verb: Container) -> Result<u8> {
         Container::Update(args) => life::update(&args),
         Container::Exec(args) => exec::exec(args),
         Container::Attach(args) => attach::attach(args),
+        Container::Cp(args) => cp::cp(&args),
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod container;
+pub mod cp;
 pub mod doctor;
 pub mod exec;
 pub mod life;

@@ -21,8 +21,8 @@ pub mod reference;
 mod resolve;
 pub mod snapshot;
 pub mod store;
-mod tar_header;
-mod tar_reader;
+pub mod tar_header;
+pub mod tar_reader;
 #[cfg(test)]
 mod testing;
 

@@ -91,6 +91,9 @@ impl<W: Write> Packing<W> {
         if opaque {
             self.mark(&[inside, b".wh..wh..opq"].concat())?;
         }
+        if crate::sys::mount::is_the_kernels(folder) {
+            return Ok(());
+        }
         for name in names(folder).doing(|| doing(path))? {
             self.entry(folder, &name, &[inside, name.as_bytes()].concat())?;
         }

@@ -67,7 +67,9 @@ pub fn file(parent: &OwnedFd, name: &OsStr, attributes: &Attributes, shown: &Pat
     let made = path::openat2(parent.as_fd(), Path::new(name), flags, 0o600, IN_FOLDER).doing(|| doing(shown))?;
     let mut file = File::from(made);
     let done = fill(&mut file).and_then(|()| finish(file.as_fd(), (parent.as_fd(), name), attributes, shown));
-    done.inspect_err(|_| drop(unlinkat(parent, name, UnlinkatFlags::NoRemoveDir)))
+    done.inspect_err(|_| {
+        let _ = unlinkat(parent, name, UnlinkatFlags::NoRemoveDir);
+    })
 }
 
 /// A symbolic link. What it says is never looked at.

@@ -18,8 +18,8 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 
-use super::view::is_the_kernels;
 use crate::error::{Class, Doing, Error, Result};
+use crate::sys::mount::is_the_kernels;
 use crate::sys::path;
 
 /// As in path_resolution(7).

@@ -21,8 +21,8 @@ use nix::sys::time::TimeSpec;
 
 use super::land::{self, Attributes};
 use super::place::{Destination, IN_FOLDER, Source, look};
-use super::view::is_the_kernels;
-use crate::error::{Class, Doing, Error, Result};
+use crate::error::{Doing, Result};
+use crate::sys::mount::is_the_kernels;
 use crate::sys::{path, xattr};
 
 /// A block of a tar archive, in which Docker counts what it copies.

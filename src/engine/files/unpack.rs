@@ -6,19 +6,21 @@
 //! Read: tar(5), openat2(2) RESOLVE_BENEATH.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use tar::EntryType;
+use nix::sys::time::TimeSpec;
 
 use super::land::{self, Attributes};
 use super::place::look;
-use super::view::is_the_kernels;
 use crate::error::{Class, Doing, Error, Result};
 use crate::image::layer_entry;
+use crate::image::tar_header::{BLOCK, Kind};
+use crate::image::tar_reader::{Entry, Reader};
+use crate::sys::mount::is_the_kernels;
 use crate::sys::path;
 
 /// Unpacks, and answers how many bytes of content came.
@@ -27,14 +29,14 @@ use crate::sys::path;
 /// Invalid for an archive that can't be read or leads out of the folder; Conflict for a file onto a folder; ENOSPC, EROFS.
 pub fn unpack(archive: impl Read, folder: &OwnedFd, shown: &Path, told: &mut dyn FnMut(u64)) -> Result<u64> {
     let stays = if shown == Path::new("/") { path::RESOLVE_IN_ROOT } else { path::RESOLVE_BENEATH };
-    let mut unpacking = Unpacking { folder, shown, resolve: stays | path::RESOLVE_NO_MAGICLINKS, late: BTreeMap::new() };
+    let mut unpacking = Unpacking { folder, shown, resolve: stays | path::RESOLVE_NO_MAGICLINKS, late: BTreeMap::new(), buffer: vec![0; 256 << 10] };
     let unreadable = |e: std::io::Error| Error::invalid("read the archive", e.to_string());
-    let mut size = 0;
-    for entry in tar::Archive::new(archive).entries().map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        size += entry.size() + 512;
+    let mut archive = Reader::new(archive);
+    let mut size = 2 * BLOCK as u64;
+    while let Some(entry) = archive.next().map_err(unreadable)? {
+        size += (BLOCK as u64).saturating_add(entry.size);
         told(size);
-        unpacking.entry(entry)?;
+        unpacking.entry(&entry, &mut archive)?;
     }
     unpacking.finish()?;
     Ok(size)
@@ -46,55 +48,38 @@ struct Unpacking<'a> {
     resolve: u64,
     /// Folders, whose times each file in them changes.
     late: BTreeMap<PathBuf, Attributes>,
+    buffer: Vec<u8>,
 }
 
 impl Unpacking<'_> {
-    fn entry(&mut self, mut entry: tar::Entry<'_, impl Read>) -> Result<()> {
-        let kind = entry.header().entry_type();
-        let raw = entry.path_bytes().into_owned();
-        let doing = || format!("unpack {}", String::from_utf8_lossy(&raw));
-        let at = layer_entry::inside(&raw).map_err(|_| Error::invalid(doing(), "it leads out of the folder"))?;
-        let name = match at.file_name() {
-            Some(name) if kind != EntryType::XGlobalHeader => name.to_os_string(),
-            _ => return Ok(()),
-        };
-        let read = layer_entry::attributes(&mut entry).map_err(|e| Error::invalid(doing(), e.to_string()))?;
-        let id =
-            |id: u64| u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or_else(|| Error::invalid(doing(), format!("{id} is no user or group")));
-        let attributes = Attributes {
-            owner: Some((id(read.uid)?, id(read.gid)?)),
-            mode: read.mode,
-            accessed: read.time,
-            modified: read.time,
-            xattrs: read.xattrs,
-        };
+    fn entry(&mut self, entry: &Entry, content: &mut impl Read) -> Result<()> {
+        let doing = || format!("unpack {}", String::from_utf8_lossy(&entry.name));
+        let at = layer_entry::inside(&entry.name).map_err(|_| Error::invalid(doing(), "it leads out of the folder"))?;
+        // `./`: the folder itself is the container's.
+        let Some(name) = at.file_name().map(OsStr::to_os_string) else { return Ok(()) };
         let parent = self.parent(at.parent().unwrap_or(Path::new("")), &doing())?;
+        let attributes = attributes(entry).ok_or_else(|| Error::invalid(doing(), "its owner is no user and group"))?;
         let shown = self.shown.join(&at);
-        match kind {
-            EntryType::Directory => {
+        match entry.kind {
+            Kind::Folder => {
                 land::folder(&parent, &name, &shown)?;
                 self.late.insert(at, attributes);
                 Ok(())
             }
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => land::file(&parent, &name, &attributes, &shown, |file| {
+            Kind::File => land::file(&parent, &name, &attributes, &shown, |file| {
                 let file = file.try_clone().doing(doing)?;
-                layer_entry::copy_content(&mut entry, file, &at)
+                layer_entry::copy_content(entry, content, file, &mut self.buffer, &at)
             }),
-            EntryType::Symlink => land::link(&parent, &name, &layer_entry::link_name(&entry, &at)?, &attributes, &shown),
-            EntryType::Link => {
-                let (folder, first) = self.linked_to(&layer_entry::link_name(&entry, &at)?, &doing())?;
+            Kind::Symlink => land::link(&parent, &name, &layer_entry::link_name(entry, &at)?, &attributes, &shown),
+            Kind::HardLink => {
+                let (folder, first) = self.linked_to(&layer_entry::link_name(entry, &at)?, &doing())?;
                 land::hard_link(&parent, &name, &folder, &first, &shown)
             }
-            EntryType::Fifo => land::node(&parent, &name, libc::S_IFIFO, 0, &attributes, &shown),
-            EntryType::Char | EntryType::Block => {
-                let header = entry.header();
-                let (Ok(major), Ok(minor)) = (header.device_major(), header.device_minor()) else {
-                    return Err(Error::invalid(doing(), "its device number can't be read"));
-                };
-                let device = libc::makedev(major.unwrap_or(0), minor.unwrap_or(0));
-                land::node(&parent, &name, if kind == EntryType::Char { libc::S_IFCHR } else { libc::S_IFBLK }, device, &attributes, &shown)
+            Kind::Fifo => land::node(&parent, &name, libc::S_IFIFO, 0, &attributes, &shown),
+            Kind::CharDevice | Kind::BlockDevice => {
+                let kind = if entry.kind == Kind::CharDevice { libc::S_IFCHR } else { libc::S_IFBLK };
+                land::node(&parent, &name, kind, libc::makedev(entry.device.0, entry.device.1), &attributes, &shown)
             }
-            _ => Err(Error::invalid(doing(), format!("this version doesn't know entries of type {:?}", kind.as_byte() as char))),
         }
     }
 
@@ -158,4 +143,11 @@ impl Unpacking<'_> {
         }
         Ok(())
     }
+}
+
+fn attributes(entry: &Entry) -> Option<Attributes> {
+    let id = |id: u64| u32::try_from(id).ok().filter(|id| *id != u32::MAX);
+    let time = TimeSpec::new(entry.time.0, entry.time.1.into());
+    let xattrs = entry.xattrs.iter().filter(|(key, _)| layer_entry::may_travel(key)).cloned().collect();
+    Some(Attributes { owner: Some((id(entry.uid)?, id(entry.gid)?)), mode: entry.mode, accessed: time, modified: time, xattrs })
 }

@@ -12,6 +12,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use crate::engine::record::Held;
 use crate::engine::request::Volume;
 use crate::error::{Class, Doing, Error, Result};
 use crate::image::snapshot::{self, Mounted};
@@ -21,17 +22,14 @@ use crate::sys::namespace::{CLONE_NEWNS, setns};
 use crate::sys::process::{self, Clone, Forked};
 use crate::sys::{fd, mount, path};
 
-/// Whose mounts hide nothing of a container's own: the kernel's tables, not files.
-const KERNELS_OWN: [i64; 5] =
-    [libc::PROC_SUPER_MAGIC, libc::SYSFS_MAGIC, libc::CGROUP_SUPER_MAGIC, libc::CGROUP2_SUPER_MAGIC, libc::DEVPTS_SUPER_MAGIC];
-
 /// A tree of files that is looked at through its root.
-#[derive(Debug)]
 pub struct View {
     root: OwnedFd,
     /// Keeps the mounts below the root where they are.
     _namespace: Option<OwnedFd>,
     read_only: bool,
+    /// Keeps a container that doesn't run from being started meanwhile.
+    _held: Option<Held>,
 }
 
 /// What a container that doesn't run is stacked from.
@@ -67,7 +65,7 @@ impl View {
             root => root.doing(doing)?,
         };
         // Asked again behind the open: the number may have become a stranger's in between.
-        Ok(init.lives().then_some(View { root, _namespace: None, read_only: false }))
+        Ok(init.lives().then_some(View { root, _namespace: None, read_only: false, _held: None }))
     }
 
     /// What a container that doesn't run would see. Its lock is to be held meanwhile: of two mounts of one upper directory, each would
@@ -78,7 +76,7 @@ impl View {
     pub fn at_rest(parts: Parts) -> Result<View> {
         let mounted = snapshot::mount(&snapshot::prepare(parts.layers, parts.dir)?)?;
         let (root, namespace) = in_namespace(|| attach(mounted, &parts))?;
-        Ok(View { root, _namespace: Some(namespace), read_only: parts.read_only })
+        Ok(View { root, _namespace: Some(namespace), read_only: parts.read_only, _held: None })
     }
 
     /// The layers of a container that doesn't run, without its volumes.
@@ -87,7 +85,7 @@ impl View {
     /// As [`View::at_rest`].
     pub fn layers_at_rest(parts: Parts) -> Result<View> {
         match snapshot::mount(&snapshot::prepare(parts.layers, parts.dir)?)? {
-            Mounted::Overlay(root) => Ok(View { root, _namespace: None, read_only: parts.read_only }),
+            Mounted::Overlay(root) => Ok(View { root, _namespace: None, read_only: parts.read_only, _held: None }),
             Mounted::Copied { path, .. } => View::plain(&path),
         }
     }
@@ -107,13 +105,18 @@ impl View {
         });
         match cloned {
             Err(_) if !init.lives() => Ok(None),
-            cloned => cloned.map(|(root, namespace)| Some(View { root, _namespace: Some(namespace), read_only: false })),
+            cloned => cloned.map(|(root, namespace)| Some(View { root, _namespace: Some(namespace), read_only: false, _held: None })),
         }
     }
 
     fn plain(root: &Path) -> Result<View> {
         let root = path::open_root(root).doing(|| format!("open {}", root.display()))?;
-        Ok(View { root, _namespace: None, read_only: false })
+        Ok(View { root, _namespace: None, read_only: false, _held: None })
+    }
+
+    /// The same, with the right to change the container for as long as it lasts.
+    pub fn holding(self, held: Held) -> View {
+        View { _held: Some(held), ..self }
     }
 
     pub fn root(&self) -> BorrowedFd<'_> {
@@ -134,11 +137,6 @@ impl View {
             (false, true) => Err(Error::new(Class::Denied, doing, "mounted volume is marked read-only")),
         }
     }
-}
-
-/// Whether this is one of the kernel's own tables (/proc, /sys …) and holds no files that could be copied.
-pub fn is_the_kernels(fd: BorrowedFd) -> bool {
-    mount::filesystem_magic(fd).is_ok_and(|magic| KERNELS_OWN.contains(&magic))
 }
 
 /// Runs `work` in a child with a mount namespace of its own, and answers the two descriptors that it found there.
