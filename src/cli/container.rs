@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::life;
 use super::run::{self, CreateArgs, RunArgs};
-use super::{attach, cp, exec};
+use super::{attach, cp, diff, exec, export};
 use crate::error::Result;
 
 /// What can be done with containers.
@@ -68,6 +68,12 @@ pub enum Container {
         after_help = cp::HELP
     )]
     Cp(cp::CpArgs),
+    /// Show which files a container added, changed and deleted
+    #[command(after_help = "Example:\n  onggi diff web\n\nA added, C changed, D deleted.")]
+    Diff(diff::DiffArgs),
+    /// Write all files of a container as a tar archive
+    #[command(after_help = "Example:\n  onggi export -o web.tar web")]
+    Export(export::ExportArgs),
 }
 
 /// `--help` alone: `-h` is the host name.
@@ -106,5 +112,7 @@ pub fn container(verb: Container) -> Result<u8> {
         Container::Exec(args) => exec::exec(args),
         Container::Attach(args) => attach::attach(args),
         Container::Cp(args) => cp::cp(&args),
+        Container::Diff(args) => diff::diff(&args),
+        Container::Export(args) => export::export(&args),
     }
 }

@@ -3,7 +3,7 @@
 //! Read: docker cp(1).
 
 use std::ffi::{OsStr, OsString};
-use std::io::{BufWriter, IsTerminal, Write};
+use std::io::{IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -60,8 +60,8 @@ pub fn cp(args: &CpArgs) -> Result<u8> {
         (Side::Container(..), Side::Container(..)) => refuse("copying between containers is not supported"),
         (Side::Container(_, path), _) | (_, Side::Container(_, path)) if path.is_empty() => refuse("the path in the container can not be empty"),
         (Side::Container(name, path), Side::Archive) => {
-            let out = BufWriter::with_capacity(256 << 10, std::io::stdout().lock());
-            cp::out_as_archive(&Home::open()?, name, path, args.follow_link, out).map(|()| 0)
+            let home = Home::open()?;
+            super::to_stdout(|out| cp::out_as_archive(&home, name, path, args.follow_link, out))
         }
         (Side::Container(name, path), Side::Host(host)) => {
             let mut progress = Progress::new("Copying from container", quiet);

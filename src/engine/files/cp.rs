@@ -46,7 +46,10 @@ pub fn out(home: &Home, container: &str, path: &OsStr, host: &OsStr, choices: Ch
 /// As [`out`]; Denied for a read-only root or volume.
 pub fn into(home: &Home, host: &OsStr, container: &str, path: &OsStr, choices: Choices, told: &mut dyn FnMut(u64)) -> Result<u64> {
     let here = View::host()?;
-    let source = place::source(here.root(), &here_typed(host)?, choices.follow)?;
+    let source = place::source(here.root(), &here_typed(host)?, choices.follow).map_err(|e| match e.class {
+        Class::NotFound => Error::new(e.class, e.doing, "no such file or directory"),
+        _ => e,
+    })?;
     let view = super::view_of(home, &names::find(home, container)?)?;
     let destination = writable(&view, container, &Typed::new(Path::new("/"), path), source.is_folder)?;
     tree::copy(&source, &destination, true, told)

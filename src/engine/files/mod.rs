@@ -5,6 +5,8 @@
 //! Read [`view`] first, then [`place`] and [`cp`].
 
 pub mod cp;
+pub mod diff;
+pub mod export;
 mod land;
 pub mod place;
 mod tree;
