@@ -39,6 +39,8 @@ pub struct Unpacked {
     /// Bytes of the archive.
     pub size: u64,
     pub entries: u64,
+    /// Bytes of the files in it, which is what an image's size is the sum of.
+    pub content: u64,
     /// Device nodes left out, because this is a user namespace.
     pub devices_left_out: u64,
     /// Files that belong to ids which this user namespace doesn't map, and now to its root.
@@ -63,10 +65,11 @@ pub fn unpack(archive: impl Read, root: &Path, below: &[PathBuf]) -> Result<Unpa
         owners_unmapped: 0,
     };
     let mut archive = Reader::new(BufReader::with_capacity(256 << 10, Hashing::new(archive)));
-    let mut entries = 0;
+    let (mut entries, mut content) = (0, 0u64);
     while let Some(entry) = archive.next().map_err(unreadable)? {
         unpacking.entry(&entry, &mut archive)?;
         entries += 1;
+        content = content.saturating_add(entry.size);
     }
     unpacking.set_folder_times()?;
     // What follows the archive's end (padding, as a rule) counts for its digest.
@@ -74,7 +77,7 @@ pub fn unpack(archive: impl Read, root: &Path, below: &[PathBuf]) -> Result<Unpa
     std::io::copy(&mut rest, &mut std::io::sink()).map_err(unreadable)?;
     let (_, digest, size) = rest.into_inner().finish();
     let Unpacking { devices_left_out, owners_unmapped, .. } = unpacking;
-    Ok(Unpacked { diff_id: DiffId(digest), size, entries, devices_left_out, owners_unmapped })
+    Ok(Unpacked { diff_id: DiffId(digest), size, entries, content, devices_left_out, owners_unmapped })
 }
 
 /// Whether this process lives in a user namespace below the first, whose inode has a number of its own (PROC_USER_INIT_INO).

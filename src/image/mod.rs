@@ -6,6 +6,7 @@
 
 pub mod base;
 mod base_tree;
+pub mod compression;
 mod copy;
 pub mod digest;
 mod durable;
@@ -13,6 +14,7 @@ mod host_programs;
 pub mod layer_entry;
 pub mod layers;
 mod libraries;
+pub mod list;
 pub mod manifest;
 pub mod pack;
 mod pax;
