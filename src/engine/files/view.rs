@@ -65,7 +65,7 @@ impl View {
             root => root.doing(doing)?,
         };
         // Asked again behind the open: the number may have become a stranger's in between.
-        Ok(init.lives().then_some(View { root, _namespace: None, read_only: false, _held: None }))
+        Ok(init.lives().then(|| View::new(root)))
     }
 
     /// What a container that doesn't run would see. Its lock is to be held meanwhile: of two mounts of one upper directory, each would
@@ -75,8 +75,11 @@ impl View {
     /// NotFound when a layer is missing, EPERM, ENOSPC.
     pub fn at_rest(parts: Parts) -> Result<View> {
         let mounted = snapshot::mount(&snapshot::prepare(parts.layers, parts.dir)?)?;
-        let (root, namespace) = in_namespace(|| attach(mounted, &parts))?;
-        Ok(View { root, _namespace: Some(namespace), read_only: parts.read_only, _held: None })
+        let mut fds = in_namespace(|| attach(mounted, &parts))?.into_iter();
+        match (fds.next(), fds.next()) {
+            (Some(root), namespace @ Some(_)) => Ok(View { _namespace: namespace, read_only: parts.read_only, ..View::new(root) }),
+            _ => Err(Error::new(Class::System, "look at the container's files", "not all came")),
+        }
     }
 
     /// The layers of a container that doesn't run, without its volumes.
@@ -85,7 +88,7 @@ impl View {
     /// As [`View::at_rest`].
     pub fn layers_at_rest(parts: Parts) -> Result<View> {
         match snapshot::mount(&snapshot::prepare(parts.layers, parts.dir)?)? {
-            Mounted::Overlay(root) => Ok(View { root, _namespace: None, read_only: parts.read_only, _held: None }),
+            Mounted::Overlay(root) => Ok(View { read_only: parts.read_only, ..View::new(root) }),
             Mounted::Copied { path, .. } => View::plain(&path),
         }
     }
@@ -100,18 +103,20 @@ impl View {
         let cloned = in_namespace(|| {
             setns(handle.as_fd(), CLONE_NEWNS).doing(doing)?;
             // Of its whole tree of mounts just the first.
-            let root = mount::clone_tree(None, Path::new("/"), false).doing(|| "copy the root mount".into())?;
-            own_namespace().map(|namespace| (root, namespace))
+            mount::clone_tree(None, Path::new("/"), false).doing(|| "copy the root mount".into()).map(|root| vec![root])
         });
         match cloned {
             Err(_) if !init.lives() => Ok(None),
-            cloned => cloned.map(|(root, namespace)| Some(View { root, _namespace: Some(namespace), read_only: false, _held: None })),
+            cloned => cloned.map(|mut fds| fds.pop()).map(|root| root.map(View::new)),
         }
     }
 
     fn plain(root: &Path) -> Result<View> {
-        let root = path::open_root(root).doing(|| format!("open {}", root.display()))?;
-        Ok(View { root, _namespace: None, read_only: false, _held: None })
+        path::open_root(root).doing(|| format!("open {}", root.display())).map(View::new)
+    }
+
+    fn new(root: OwnedFd) -> View {
+        View { root, _namespace: None, read_only: false, _held: None }
     }
 
     /// The same, with the right to change the container for as long as it lasts.
@@ -139,37 +144,33 @@ impl View {
     }
 }
 
-/// Runs `work` in a child with a mount namespace of its own, and answers the two descriptors that it found there.
-fn in_namespace(work: impl FnOnce() -> Result<(OwnedFd, OwnedFd)>) -> Result<(OwnedFd, OwnedFd)> {
+/// Runs `work` in a child with a mount namespace of its own, and answers the descriptors that it found there.
+fn in_namespace(work: impl FnOnce() -> Result<Vec<OwnedFd>>) -> Result<Vec<OwnedFd>> {
     let doing = || "look into the container from a process of its own".to_string();
     let (ours, theirs) = fd::message_pair().doing(doing)?;
     match process::clone3(&Clone { flags: CLONE_NEWNS, ..Clone::default() }).doing(doing)? {
         Forked::Child => {
             drop(ours);
             let sent = match work() {
-                Ok((root, namespace)) => fd::send(theirs.as_fd(), b"{}", &[root.as_fd(), namespace.as_fd()]),
+                Ok(fds) => fd::send(theirs.as_fd(), b"{}", &fds.iter().map(AsFd::as_fd).collect::<Vec<_>>()),
                 Err(error) => fd::send(theirs.as_fd(), &serde_json::to_vec(&error).unwrap_or_default(), &[]),
             };
             process::exit_now(i32::from(sent.is_err()))
         }
         Forked::Parent { pidfd, .. } => {
             drop(theirs);
-            let (message, mut fds) = fd::receive(ours.as_fd()).doing(doing)?;
+            let (message, fds) = fd::receive(ours.as_fd()).doing(doing)?;
             process::wait(pidfd.as_fd()).doing(doing)?;
-            match (fds.pop(), fds.pop()) {
-                (Some(namespace), Some(root)) => Ok((root, namespace)),
-                _ => Err(serde_json::from_slice(&message).unwrap_or_else(|_| Error::new(Class::System, doing(), "it ended without a word"))),
+            match fds.is_empty() {
+                false => Ok(fds),
+                true => Err(serde_json::from_slice(&message).unwrap_or_else(|_| Error::new(Class::System, doing(), "it ended without a word"))),
             }
         }
     }
 }
 
-fn own_namespace() -> Result<OwnedFd> {
-    std::fs::File::open("/proc/self/ns/mnt").map(OwnedFd::from).doing(|| "open the mount namespace".into())
-}
-
 /// In the child: the layers on the container's folder, and on them what is mounted from outside.
-fn attach(mounted: Mounted, parts: &Parts) -> Result<(OwnedFd, OwnedFd)> {
+fn attach(mounted: Mounted, parts: &Parts) -> Result<Vec<OwnedFd>> {
     // Nothing made here may travel back to the host.
     mount::mount(None, Path::new("/"), None, libc::MS_REC | libc::MS_PRIVATE, None).doing(|| "make the mounts private".into())?;
     let mut binds: Vec<(PathBuf, PathBuf, bool)> =
@@ -202,5 +203,6 @@ fn attach(mounted: Mounted, parts: &Parts) -> Result<(OwnedFd, OwnedFd)> {
         let place = place_for(root.as_fd(), &target, is_folder)?;
         mount::move_mount(tree.as_fd(), place.as_fd()).doing(|| format!("mount {}", target.display()))?;
     }
-    own_namespace().map(|namespace| (root, namespace))
+    let namespace = std::fs::File::open("/proc/self/ns/mnt").doing(|| "open the mount namespace".into())?;
+    Ok(vec![root, namespace.into()])
 }
