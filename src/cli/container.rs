@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::life;
 use super::run::{self, CreateArgs, RunArgs};
-use super::{attach, cp, diff, exec, export};
+use super::{attach, commit, cp, diff, exec, export};
 use crate::error::Result;
 
 /// What can be done with containers.
@@ -74,6 +74,9 @@ pub enum Container {
     /// Write all files of a container as a tar archive
     #[command(after_help = "Example:\n  onggi export -o web.tar web")]
     Export(export::ExportArgs),
+    /// Make an image of a container
+    #[command(after_help = "Example:\n  onggi commit -m 'with curl' -c 'CMD [\"sh\"]' web my/web:1")]
+    Commit(commit::CommitArgs),
 }
 
 /// `--help` alone: `-h` is the host name.
@@ -114,5 +117,6 @@ pub fn container(verb: Container) -> Result<u8> {
         Container::Cp(args) => cp::cp(&args),
         Container::Diff(args) => diff::diff(&args),
         Container::Export(args) => export::export(&args),
+        Container::Commit(args) => commit::commit(args),
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: one file a noun; arguments and output only.
 
 pub mod attach;
+pub mod commit;
 pub mod container;
 pub mod cp;
 pub mod diff;

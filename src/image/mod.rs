@@ -20,7 +20,7 @@ pub mod pack;
 mod pax;
 pub mod probe;
 pub mod reference;
-mod resolve;
+pub mod resolve;
 pub mod snapshot;
 pub mod store;
 pub mod tar_header;

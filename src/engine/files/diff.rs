@@ -35,7 +35,7 @@ pub struct Change {
 }
 
 /// Places that the engine itself makes in a container's root, to mount on them. They are nobody's change as long as they are empty.
-const OURS: [&str; 8] = ["/dev", "/proc", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/dev/shm", "/dev/pts"];
+pub const OURS: [&str; 8] = ["/dev", "/proc", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/dev/shm", "/dev/pts"];
 
 /// The changes of a container, sorted by path.
 ///

@@ -4,9 +4,11 @@
 //!
 //! Read [`view`] first, then [`place`] and [`cp`].
 
+pub mod commit;
 pub mod cp;
 pub mod diff;
 pub mod export;
+mod instructions;
 mod land;
 pub mod place;
 mod tree;

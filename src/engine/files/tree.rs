@@ -46,6 +46,16 @@ pub fn copy(source: &Source, destination: &Destination, keep_owners: bool, told:
     Ok(copying.size)
 }
 
+/// A folder without what is in it.
+///
+/// # Errors
+/// As [`copy`].
+pub fn folder_alone(from: &OwnedFd, name: &OsStr, to: &OwnedFd) -> Result<()> {
+    let Some((_, stat)) = look(from.as_fd(), name)? else { return Ok(()) };
+    let shown = Path::new(name);
+    land::finish_folder(&land::folder(to, name, shown)?, &attributes(from, name, &stat, true), shown)
+}
+
 struct Copying<'a> {
     keep_owners: bool,
     /// Where the copy goes, from which `linked` are relative.
@@ -80,7 +90,7 @@ impl Copying<'_> {
             return Ok(());
         }
         self.count(BLOCK);
-        let attributes = self.attributes(from, name, &stat);
+        let attributes = attributes(from, name, &stat, self.keep_owners);
         if kind == libc::S_IFDIR {
             let made = land::folder(to, called, &shown)?;
             let stat = path::stat(made.as_fd()).doing(doing)?;
@@ -131,15 +141,15 @@ impl Copying<'_> {
         let parent = at.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         path::openat2(self.base.as_fd(), parent, libc::O_PATH | libc::O_DIRECTORY, 0, IN_FOLDER).doing(|| format!("link to {}", at.display()))
     }
+}
 
-    fn attributes(&self, folder: &OwnedFd, name: &OsStr, stat: &libc::stat) -> Attributes {
-        Attributes {
-            owner: self.keep_owners.then_some((stat.st_uid, stat.st_gid)),
-            mode: stat.st_mode,
-            accessed: TimeSpec::new(stat.st_atime, stat.st_atime_nsec),
-            modified: TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec),
-            xattrs: xattrs(folder, name),
-        }
+fn attributes(folder: &OwnedFd, name: &OsStr, stat: &libc::stat, keep_owner: bool) -> Attributes {
+    Attributes {
+        owner: keep_owner.then_some((stat.st_uid, stat.st_gid)),
+        mode: stat.st_mode,
+        accessed: TimeSpec::new(stat.st_atime, stat.st_atime_nsec),
+        modified: TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec),
+        xattrs: xattrs(folder, name),
     }
 }
 
