@@ -16,6 +16,7 @@ pub mod oci;
 pub mod oci_events;
 pub mod oci_exec;
 pub mod oci_update;
+pub mod prune;
 pub mod run;
 pub mod size;
 pub mod system;

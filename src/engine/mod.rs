@@ -16,6 +16,7 @@ pub mod log;
 pub mod monitor;
 pub mod names;
 pub mod prepare;
+pub mod prune;
 pub mod record;
 pub mod remove;
 pub mod request;
