@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use onggi::cli::container::{self, Container, Noun};
+use onggi::cli::images::{self, Image, Images};
 use onggi::cli::system::{self, System};
 use onggi::cli::{complain, doctor, oci};
 use onggi::engine::rootless;
@@ -48,6 +49,13 @@ enum Command {
     System {
         #[command(subcommand)]
         verb: System,
+    },
+    #[command(flatten)]
+    Images(Images),
+    /// Images: `onggi image ls`
+    Image {
+        #[command(subcommand)]
+        verb: Image,
     },
     /// See how a container is made, in less than a minute
     Tour(tour::TourArgs),
@@ -103,6 +111,14 @@ fn dispatch(onggi: Onggi) -> Result<u8> {
             rootless::enter()?;
             own_program::protect()?;
             system::system(&verb)
+        }
+        Command::Images(verb) => {
+            rootless::enter()?;
+            images::images(verb)
+        }
+        Command::Image { verb } => {
+            rootless::enter()?;
+            images::image(verb)
         }
         Command::Tour(args) => {
             rootless::enter()?;

@@ -12,6 +12,7 @@ pub mod exec;
 pub mod files;
 pub mod foreground;
 pub mod home;
+pub mod images;
 pub mod log;
 pub mod monitor;
 pub mod names;
