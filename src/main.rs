@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use onggi::cli::container::{Container, container};
+use onggi::cli::system::{self, System};
 use onggi::cli::{complain, doctor, oci};
 use onggi::engine::rootless;
 use onggi::error::Result;
@@ -43,6 +44,11 @@ enum Command {
         #[command(subcommand)]
         verb: Container,
     },
+    /// The engine as a whole: start what shall come back
+    System {
+        #[command(subcommand)]
+        verb: System,
+    },
     /// See how a container is made, in less than a minute
     Tour(tour::TourArgs),
     /// Say what this machine can do for containers, and the remedy for what it can't
@@ -52,7 +58,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    own_program::protect_for(&["run", "start", "restart", "exec", "tour"]);
+    own_program::protect_for(&["run", "start", "restart", "exec", "boot", "tour"]);
     let onggi = match Onggi::try_parse() {
         Ok(onggi) => onggi,
         Err(e) => {
@@ -87,6 +93,11 @@ fn dispatch(onggi: Onggi) -> Result<u8> {
             rootless::enter()?;
             own_program::protect()?;
             container(verb)
+        }
+        Command::System { verb } => {
+            rootless::enter()?;
+            own_program::protect()?;
+            system::system(&verb)
         }
         Command::Tour(args) => {
             rootless::enter()?;

@@ -2,8 +2,9 @@
 
 use clap::{Args, Subcommand};
 
+use super::create::{self, CreateArgs};
 use super::life;
-use super::run::{self, CreateArgs, RunArgs};
+use super::run::{self, RunArgs};
 use super::{attach, commit, cp, diff, exec, export};
 use crate::error::Result;
 
@@ -101,7 +102,7 @@ impl Container {
 pub fn container(verb: Container) -> Result<u8> {
     match verb {
         Container::Run { args, .. } => run::run(*args),
-        Container::Create { args, .. } => run::create(&args),
+        Container::Create { args, .. } => create::create(&args),
         Container::Start(args) => life::start(&args),
         Container::Stop(args) => life::stop(&args),
         Container::Restart(args) => life::restart(&args),

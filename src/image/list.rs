@@ -25,7 +25,7 @@ use super::store::Store;
 use crate::error::{Doing, Error, Result};
 
 /// The file, as it is.
-#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Repositories {
     pub references: BTreeMap<String, Digest>,
@@ -135,10 +135,20 @@ impl Store {
     /// # Errors
     /// ENOSPC, EACCES.
     pub fn add(&self, manifest: &Digest, names: &[Reference]) -> Result<()> {
-        let facts = facts(self, manifest).ok();
+        self.add_all(std::iter::once((manifest, names)))
+    }
+
+    /// Puts several images on the list at once.
+    ///
+    /// # Errors
+    /// ENOSPC, EACCES.
+    pub fn add_all<'a>(&self, images: impl Iterator<Item = (&'a Digest, &'a [Reference])>) -> Result<()> {
+        let images: Vec<_> = images.map(|(manifest, names)| (manifest, facts(self, manifest).ok(), names)).collect();
         self.change_repositories(|repositories| {
-            repositories.images.insert(manifest.clone(), facts);
-            repositories.references.extend(names.iter().map(|name| (name.to_string(), manifest.clone())));
+            for (manifest, facts, names) in images {
+                repositories.images.insert(manifest.clone(), facts);
+                repositories.references.extend(names.iter().map(|name| (name.to_string(), manifest.clone())));
+            }
         })
     }
 
@@ -155,7 +165,11 @@ impl Store {
         // Held from reading to renaming: two changes at once would otherwise lose one.
         let _lock = self.lock("images/repositories.lock")?;
         let mut repositories = self.repositories()?;
+        let before = repositories.clone();
         let answer = change(&mut repositories);
+        if repositories == before {
+            return Ok(answer);
+        }
         let text = serde_json::to_vec_pretty(&repositories).unwrap_or_default();
         write_whole(&self.root().join("images/repositories.json"), &text)?;
         Ok(answer)

@@ -70,7 +70,7 @@ pub fn find(store: &Store, repositories: &Repositories, name: &str) -> Result<Di
 
 pub(super) fn load(store: &Store, manifest: &Digest, reference: String) -> Result<Image> {
     let (digest, manifest) = for_this_machine(store, manifest)?;
-    let config: ImageConfig = store.read_json(&manifest.config.digest)?;
+    let config: ImageConfig = config_of(store, &manifest)?;
     let diff_ids = &config.rootfs.diff_ids;
     if diff_ids.len() != manifest.layers.len() {
         let why = format!("its manifest has {} layers and its config {}", manifest.layers.len(), diff_ids.len());
@@ -80,6 +80,14 @@ pub(super) fn load(store: &Store, manifest: &Digest, reference: String) -> Resul
     let layers: Vec<PathBuf> = chain.iter().map(|chain| snapshot::dir(store, chain)).collect();
     unpack_missing(store, &manifest.layers, &config, &chain)?;
     Ok(Image { id: manifest.config.digest, manifest: digest, reference, config, layers, chain })
+}
+
+/// The config that a manifest names.
+///
+/// # Errors
+/// NotFound, Invalid.
+pub fn config_of<T: serde::de::DeserializeOwned>(store: &Store, manifest: &Manifest) -> Result<T> {
+    store.read_json(&manifest.config.digest)
 }
 
 fn unpack_missing(store: &Store, descriptors: &[Descriptor], config: &ImageConfig, chain: &[ChainId]) -> Result<()> {
