@@ -1,10 +1,12 @@
 //! `onggi`: parse, dispatch, exit code.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use onggi::cli::{doctor, oci, run};
+use onggi::cli::container::{Container, container};
+use onggi::cli::system::{self, System};
+use onggi::cli::{complain, doctor, oci};
 use onggi::engine::rootless;
 use onggi::error::Result;
 use onggi::runtime::{explain, own_program};
@@ -35,14 +37,17 @@ enum Form {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a command in a new container
-    #[command(disable_help_flag = true)]
-    Run {
-        #[command(flatten)]
-        args: Box<run::RunArgs>,
-        /// Print help
-        #[arg(long, action = clap::ArgAction::Help)]
-        help: Option<bool>,
+    #[command(flatten)]
+    Verb(Container),
+    /// The same verbs by their noun: `onggi container ls`
+    Container {
+        #[command(subcommand)]
+        verb: Container,
+    },
+    /// The engine as a whole: start what shall come back
+    System {
+        #[command(subcommand)]
+        verb: System,
     },
     /// See how a container is made, in less than a minute
     Tour(tour::TourArgs),
@@ -53,7 +58,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    own_program::protect_for(&["run", "tour"]);
+    own_program::protect_for(&["run", "start", "restart", "exec", "boot", "tour"]);
     let onggi = match Onggi::try_parse() {
         Ok(onggi) => onggi,
         Err(e) => {
@@ -66,11 +71,14 @@ fn main() -> ExitCode {
             };
         }
     };
+    // Docker's commands exit with 1 when they fail; only `run` has codes of its own for who failed.
+    let runs = matches!(&onggi.command, Command::Verb(verb) | Command::Container { verb } if verb.runs());
     match dispatch(onggi) {
         Ok(code) => code.into(),
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "onggi: {error}");
-            error.exit_code().into()
+            complain(&error);
+            let code = error.exit_code();
+            if code == 125 && !runs { 1.into() } else { code.into() }
         }
     }
 }
@@ -81,10 +89,15 @@ fn dispatch(onggi: Onggi) -> Result<u8> {
         explain::begin(form, std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())?;
     }
     match onggi.command {
-        Command::Run { args, .. } => {
+        Command::Verb(verb) | Command::Container { verb } => {
             rootless::enter()?;
             own_program::protect()?;
-            run::run(*args)
+            container(verb)
+        }
+        Command::System { verb } => {
+            rootless::enter()?;
+            own_program::protect()?;
+            system::system(&verb)
         }
         Command::Tour(args) => {
             rootless::enter()?;

@@ -18,7 +18,7 @@ use crate::error::{Class, Doing, Error, Result};
 use crate::runtime::lifecycle::{self, Choices, Request};
 use crate::runtime::spec::{ConsoleSize, Process};
 use crate::runtime::state::{self, Store};
-use crate::runtime::{bundle, cgroups, default_spec, features, own_program};
+use crate::runtime::{bundle, cgroups, default_spec, features, own_program, signal};
 use crate::sys::fd;
 
 /// The options before the command.
@@ -255,7 +255,7 @@ fn dispatch(runtime: &Runtime) -> Result<u8> {
         Command::Start { id } => lifecycle::start(&store, id).map(|failures| warn_all(&failures)).map(|()| 0),
         Command::Run(args) => run_container(&store, args, global),
         Command::State { id } => print_json(&store.state(&store.load(id)?)).map(|()| 0),
-        Command::Kill { all, id, signal } => lifecycle::kill(&store, id, signal_number(signal)?, *all).map(|()| 0),
+        Command::Kill { all, id, signal } => lifecycle::kill(&store, id, signal::number(signal)?, *all).map(|()| 0),
         Command::Delete { force, ids } => delete(&store, ids, *force),
         Command::Exec(args) => super::oci_exec::exec(&store, args),
         Command::List { format, quiet } => list(&store, format, *quiet).map(|()| 0),
@@ -323,10 +323,10 @@ pub(super) fn size_like_ours(process: &mut Process) {
 
 /// Takes the master out of our end of the pair.
 pub(super) fn streams(terminal: Option<OwnedFd>) -> Result<Streams> {
-    let Some(socket) = terminal else { return Ok(Streams::Inherited) };
+    let Some(socket) = terminal else { return Ok(Streams::default()) };
     let (_, fds) = fd::receive(socket.as_fd()).doing(|| "take the container's terminal".into())?;
     match fds.into_iter().next() {
-        Some(master) => Ok(Streams::Terminal { master, interactive: true }),
+        Some(master) => Streams::terminal(master, true),
         None => Err(Error::new(Class::System, "take the container's terminal", "none came")),
     }
 }
@@ -344,7 +344,7 @@ fn run_container(store: &Store, args: &RunArgs, global: &Global) -> Result<u8> {
         }
     };
     let Some(signals) = signals else { return Ok(0) };
-    let exit = foreground::attend(made.created.pidfd.as_fd(), streams, &signals, true);
+    let exit = foreground::attend_child(made.created.pidfd.as_fd(), streams, &signals);
     if !args.keep {
         warn_all(&lifecycle::delete(store, id, true)?);
     }
@@ -403,30 +403,6 @@ fn write_spec(dir: &Path, rootless: bool) -> Result<()> {
         return Err(Error::new(Class::Conflict, format!("write {}", file.display()), "it exists; remove it first"));
     }
     bundle::write(dir, &default_spec::spec(rootless))
-}
-
-/// `SIGTERM`, `TERM`, `15`, `RTMIN+3`.
-///
-/// # Errors
-/// Invalid.
-pub fn signal_number(text: &str) -> Result<i32> {
-    let name = text.to_ascii_uppercase();
-    let short = name.strip_prefix("SIG").unwrap_or(&name);
-    let real_time =
-        |rest: &str, base: i32, sign: i32| if rest.is_empty() { Some(base) } else { rest[1..].parse::<i32>().ok().map(|n| base + sign * n) };
-    let number = if let Ok(number) = short.parse::<i32>() {
-        Some(number)
-    } else if let Some(rest) = short.strip_prefix("RTMIN").filter(|rest| rest.is_empty() || rest.starts_with('+')) {
-        real_time(rest, libc::SIGRTMIN(), 1)
-    } else if let Some(rest) = short.strip_prefix("RTMAX").filter(|rest| rest.is_empty() || rest.starts_with('-')) {
-        real_time(rest, libc::SIGRTMAX(), -1)
-    } else {
-        format!("SIG{short}").parse::<nix::sys::signal::Signal>().ok().map(|signal| signal as i32)
-    };
-    match number {
-        Some(number) if (1..=libc::SIGRTMAX()).contains(&number) => Ok(number),
-        _ => Err(Error::invalid(format!("use the signal {text:?}"), "there is no such signal; see signal(7)")),
-    }
 }
 
 /// `5s`, `500ms`, `1m`, as Go writes durations.

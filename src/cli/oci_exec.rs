@@ -86,7 +86,7 @@ pub fn exec(store: &Store, args: &ExecArgs) -> Result<u8> {
         let _ = writeln!(std::io::stderr(), "onggi-runtime: warning: {warning}");
     }
     let Some(signals) = signals else { return Ok(0) };
-    Ok(foreground::attend(running.pidfd.as_fd(), streams(terminal)?, &signals, true)?.code() as u8)
+    Ok(foreground::attend_child(running.pidfd.as_fd(), streams(terminal)?, &signals)?.code() as u8)
 }
 
 /// The process to run: from `--process`, or the container's own with what the options change.

@@ -1,4 +1,4 @@
-//! `onggi run`: Docker's options, in types.
+//! `onggi run` and `onggi create`: Docker's options, in types.
 //!
 //! Read: docker run(1).
 
@@ -7,17 +7,40 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::values::{self, cpus, device, namespace, network, ulimit};
+use super::values::{self, Keys, cpus, detach_keys, device, namespace, nanoseconds, network, restart, ulimit};
 use super::{size, volume};
+use crate::engine::create::{self, Notice};
+use crate::engine::foreground::Outcome;
 use crate::engine::home::Home;
-use crate::engine::request::{HostDevice, Limits, Namespace, NetworkMode, Request, SeccompChoice, Security};
-use crate::engine::run::{self, Notice};
-use crate::error::{Doing, Error, Result};
+use crate::engine::monitor::control::Attach;
+use crate::engine::request::{Health, HostDevice, Limits, Namespace, NetworkMode, Request, Restart, SeccompChoice, Security};
+use crate::engine::{run, start};
+use crate::error::{Class, Doing, Error, Result};
+use crate::runtime::signal;
 use crate::runtime::spec::Rlimit;
 
-/// Run a command in a new container
+/// What only a container that starts at once can be asked
 #[derive(Debug, Args)]
 pub struct RunArgs {
+    /// Run in the background and print the container's ID
+    #[arg(short, long)]
+    detach: bool,
+    /// Attach only these: stdin, stdout, stderr
+    #[arg(short, long, value_name = "STREAM", value_parser = ["stdin", "stdout", "stderr"], ignore_case = true, conflicts_with = "detach")]
+    attach: Vec<String>,
+    /// Pass signals on to the container
+    #[arg(long, value_name = "BOOL", default_value_t = true, hide_default_value = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    sig_proxy: bool,
+    /// Keys that leave the container running [default: ctrl-p,ctrl-q]
+    #[arg(long, value_name = "KEYS", value_parser = detach_keys, default_value = "ctrl-p,ctrl-q", hide_default_value = true)]
+    detach_keys: Keys,
+    #[command(flatten)]
+    create: CreateArgs,
+}
+
+/// A container to be
+#[derive(Debug, Args)]
+pub struct CreateArgs {
     /// Keep standard input open, even if not attached
     #[arg(short, long)]
     interactive: bool,
@@ -150,6 +173,39 @@ pub struct RunArgs {
     /// Signal that stops the container
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<String>,
+    /// Seconds between the stop signal and SIGKILL
+    #[arg(long, value_name = "SECONDS")]
+    stop_timeout: Option<u64>,
+    /// When to start it again: no, always, unless-stopped, on-failure[:TIMES]
+    #[arg(long, value_name = "POLICY", value_parser = restart, default_value = "no", hide_default_value = true)]
+    restart: Restart,
+    /// Command that says whether the container is well
+    #[arg(long, value_name = "COMMAND")]
+    health_cmd: Option<String>,
+    /// Time between two checks, such as 30s
+    #[arg(long, value_name = "TIME", value_parser = nanoseconds)]
+    health_interval: Option<i64>,
+    /// How long a check may take
+    #[arg(long, value_name = "TIME", value_parser = nanoseconds)]
+    health_timeout: Option<i64>,
+    /// How long failures don't count after the start
+    #[arg(long, value_name = "TIME", value_parser = nanoseconds)]
+    health_start_period: Option<i64>,
+    /// Time between two checks while it starts
+    #[arg(long, value_name = "TIME", value_parser = nanoseconds)]
+    health_start_interval: Option<i64>,
+    /// How many failures in a row make it unhealthy
+    #[arg(long, value_name = "NUMBER")]
+    health_retries: Option<u32>,
+    /// Take the image's health check away
+    #[arg(long, conflicts_with_all = ["health_cmd", "health_interval", "health_timeout", "health_start_period", "health_start_interval", "health_retries"])]
+    no_healthcheck: bool,
+    /// Where what it writes is kept: json-file or none
+    #[arg(long, value_name = "DRIVER", default_value = "json-file", hide_default_value = true)]
+    log_driver: String,
+    /// max-size=10m, max-file=3
+    #[arg(long, value_name = "NAME=VALUE")]
+    log_opt: Vec<String>,
     /// Write the container's ID into a file
     #[arg(long, value_name = "FILE")]
     cidfile: Option<PathBuf>,
@@ -160,27 +216,79 @@ pub struct RunArgs {
     command: Vec<String>,
 }
 
-/// Runs the container in the foreground: its exit code.
+/// Runs the container: its exit code, or 0 when it runs in the background.
 ///
 /// # Errors
 /// Ours, with Docker's exit codes: 125, 126, 127.
 pub fn run(args: RunArgs) -> Result<u8> {
-    let request = request(&args)?;
-    if request.terminal && request.interactive && !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+    let mut request = request(&args.create)?;
+    let wants = |stream: &str| args.attach.is_empty() || args.attach.iter().any(|wanted| wanted.eq_ignore_ascii_case(stream));
+    request.stdin_once = request.interactive && !args.detach;
+    if request.terminal && request.interactive && !args.detach && !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
         return Err(Error::invalid("run with -it", "the input device is not a TTY").hint("leave -t out when standard input is a pipe or a file"));
     }
-    if let Some(file) = args.cidfile.as_ref().filter(|file| file.exists()) {
-        let why = "the file exists; remove it, or make sure that no other container uses it";
-        return Err(Error::new(crate::error::Class::Conflict, format!("write the ID to {}", file.display()), why));
-    }
+    let attach = (!args.detach).then(|| Attach {
+        stdin: request.interactive && wants("stdin"),
+        stdout: wants("stdout"),
+        stderr: wants("stderr"),
+        ..start::all_streams(false)
+    });
+    let cidfile = Cidfile::claim(args.create.cidfile.as_deref())?;
     let home = Home::open()?;
-    let mut cidfile = Ok(());
-    let exit = run::run(&home, &request, &mut |notice| tell(notice, args.cidfile.as_deref(), &mut cidfile))?;
-    cidfile?;
-    Ok(exit.code() as u8)
+    let running = run::run(&home, &request, attach, &mut |notice| tell(notice, &cidfile))?;
+    cidfile.written()?;
+    let Some((attached, signals)) = running.attached.zip(running.signals) else {
+        return super::say(&running.id);
+    };
+    match attached.attend(&signals, args.sig_proxy, Some(args.detach_keys.0))? {
+        Outcome::Ended(exit) => Ok(exit.code() as u8),
+        Outcome::Detached => Ok(0),
+        Outcome::Interrupted(signal) => Ok(128 + signal as u8),
+    }
 }
 
-fn tell(notice: Notice, cidfile: Option<&Path>, written: &mut Result<()>) {
+/// Creates a container and prints its ID.
+///
+/// # Errors
+/// As [`create::create`].
+pub fn create(args: &CreateArgs) -> Result<u8> {
+    let mut request = request(args)?;
+    request.stdin_once = request.interactive;
+    let cidfile = Cidfile::claim(args.cidfile.as_deref())?;
+    let home = Home::open()?;
+    crate::sys::process::umask(0o022);
+    let record = create::create(&home, &request, None, &mut |notice| tell(notice, &cidfile))?;
+    cidfile.written()?;
+    super::say(&record.id)
+}
+
+/// `--cidfile`: a file that must not be there yet.
+struct Cidfile<'a> {
+    file: Option<&'a Path>,
+    written: std::cell::RefCell<Result<()>>,
+}
+
+impl<'a> Cidfile<'a> {
+    fn claim(file: Option<&'a Path>) -> Result<Cidfile<'a>> {
+        if let Some(file) = file.filter(|file| file.exists()) {
+            let why = "container ID file found, make sure the other container isn't running or delete it";
+            return Err(Error::new(Class::Conflict, format!("write the ID to {}", file.display()), why));
+        }
+        Ok(Cidfile { file, written: Ok(()).into() })
+    }
+
+    fn write(&self, id: &str) {
+        if let Some(file) = self.file {
+            *self.written.borrow_mut() = std::fs::write(file, id).doing(|| format!("write the ID to {}", file.display()));
+        }
+    }
+
+    fn written(self) -> Result<()> {
+        self.written.into_inner()
+    }
+}
+
+fn tell(notice: Notice, cidfile: &Cidfile) {
     match notice {
         Notice::BaseMade(made) => {
             let _ = writeln!(std::io::stderr(), "onggi: made the image base from this machine's own programs: {made}");
@@ -188,15 +296,11 @@ fn tell(notice: Notice, cidfile: Option<&Path>, written: &mut Result<()>) {
         Notice::Warning(words) => {
             let _ = writeln!(std::io::stderr(), "onggi: warning: {words}");
         }
-        Notice::Created { id, .. } => {
-            if let Some(file) = cidfile {
-                *written = std::fs::write(file, id).doing(|| format!("write the ID to {}", file.display()));
-            }
-        }
+        Notice::Created { id } => cidfile.write(id),
     }
 }
 
-fn request(args: &RunArgs) -> Result<Request> {
+fn request(args: &CreateArgs) -> Result<Request> {
     let mut mounts = Vec::new();
     for text in &args.volume {
         mounts.push(volume::short(text)?);
@@ -227,7 +331,12 @@ fn request(args: &RunArgs) -> Result<Request> {
         domainname: args.domainname.clone(),
         read_only: args.read_only,
         init: args.init,
-        stop_signal: args.stop_signal.as_ref().map(|name| super::oci::signal_number(name).map(|_| name.clone())).transpose()?,
+        stop_signal: args.stop_signal.as_ref().map(|name| signal::number(name).map(|_| name.clone())).transpose()?,
+        stop_timeout: args.stop_timeout,
+        restart: args.restart,
+        health: health(args),
+        log: values::log(&args.log_driver, &args.log_opt)?,
+        stdin_once: false,
         security: security(args)?,
         limits: limits(args)?,
         mounts,
@@ -243,6 +352,18 @@ fn request(args: &RunArgs) -> Result<Request> {
     })
 }
 
+fn health(args: &CreateArgs) -> Health {
+    Health {
+        none: args.no_healthcheck,
+        command: args.health_cmd.clone().filter(|command| !command.is_empty()),
+        interval: args.health_interval,
+        timeout: args.health_timeout,
+        start_period: args.health_start_period,
+        start_interval: args.health_start_interval,
+        retries: args.health_retries,
+    }
+}
+
 fn working_dir(dir: Option<&Path>) -> Result<Option<PathBuf>> {
     match dir {
         Some(dir) if !dir.is_absolute() => {
@@ -253,7 +374,7 @@ fn working_dir(dir: Option<&Path>) -> Result<Option<PathBuf>> {
     }
 }
 
-fn limits(args: &RunArgs) -> Result<Limits> {
+fn limits(args: &CreateArgs) -> Result<Limits> {
     const LEAST: i64 = 6 << 20;
     if args.memory.is_some_and(|bytes| bytes < LEAST) {
         return Err(Error::invalid("limit the memory", "minimum memory limit allowed is 6MB"));
@@ -280,7 +401,7 @@ fn limits(args: &RunArgs) -> Result<Limits> {
     })
 }
 
-fn security(args: &RunArgs) -> Result<Security> {
+fn security(args: &CreateArgs) -> Result<Security> {
     let mut security =
         Security { privileged: args.privileged, cap_add: args.cap_add.clone(), cap_drop: args.cap_drop.clone(), ..Security::default() };
     for text in &args.security_opt {

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use crate::engine::request::{HostDevice, Namespace, NetworkMode};
+use crate::engine::request::{HostDevice, Log, Namespace, NetworkMode, Restart};
 use crate::error::{Doing, Error, Result};
 use crate::runtime::spec::Rlimit;
 use crate::sys::sched::RLIMITS;
@@ -149,6 +149,110 @@ pub fn namespace(text: &str) -> std::result::Result<Namespace, String> {
     }
 }
 
+/// `no`, `always`, `unless-stopped`, `on-failure[:TIMES]`.
+///
+/// # Errors
+/// For another word.
+pub fn restart(text: &str) -> std::result::Result<Restart, String> {
+    match text.split_once(':').unwrap_or((text, "")) {
+        ("no" | "", "") => Ok(Restart::No),
+        ("always", "") => Ok(Restart::Always),
+        ("unless-stopped", "") => Ok(Restart::UnlessStopped),
+        ("on-failure", "") => Ok(Restart::OnFailure(0)),
+        ("on-failure", times) => times.parse().map(Restart::OnFailure).map_err(|_| format!("{times:?} is no number of times")),
+        ("always" | "unless-stopped" | "no", _) => Err("maximum retry count can only be used with 'on-failure'".into()),
+        _ => Err("it is none of no, always, unless-stopped, on-failure[:TIMES]".into()),
+    }
+}
+
+/// A time as Go writes it (`1m30s`, `500ms`), in nanoseconds.
+///
+/// # Errors
+/// For what is no time.
+pub fn nanoseconds(text: &str) -> std::result::Result<i64, String> {
+    let wrong = || format!("{text:?} is no time such as 30s, 1m30s or 500ms");
+    if text == "0" {
+        return Ok(0);
+    }
+    let (mut rest, mut sum) = (text, 0f64);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+        let number: f64 = rest[..digits].parse().map_err(|_| wrong())?;
+        let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit() || c == '.').map_or(rest.len(), |at| digits + at);
+        let unit = match &rest[digits..unit_end] {
+            "ns" => 1.0,
+            "us" | "µs" => 1e3,
+            "ms" => 1e6,
+            "s" => 1e9,
+            "m" => 60e9,
+            "h" => 3600e9,
+            _ => return Err(wrong()),
+        };
+        sum += number * unit;
+        rest = &rest[unit_end..];
+    }
+    match sum {
+        sum if text.is_empty() || sum >= i64::MAX as f64 => Err(wrong()),
+        // Shorter than that a check would do nothing but check.
+        sum if sum > 0.0 && sum < 1e6 => Err("it cannot be less than 1ms".into()),
+        sum => Ok(sum as i64),
+    }
+}
+
+/// Where what a container writes is kept.
+///
+/// # Errors
+/// Unsupported for another driver, Invalid for another option.
+pub fn log(driver: &str, options: &[String]) -> Result<Log> {
+    let mut log = Log { kept: driver != "none", ..Log::default() };
+    if !matches!(driver, "json-file" | "none") {
+        let why = "this engine keeps logs as json-file, or not at all (none)";
+        return Err(Error::new(crate::error::Class::Unsupported, format!("use --log-driver {driver}"), why));
+    }
+    for text in options {
+        let (name, value) = required_pair("--log-opt", text)?;
+        let wrong = |why: String| Error::invalid(format!("use --log-opt {text}"), why);
+        match name.as_str() {
+            "max-size" if log.kept => match super::size::bytes(&value).map_err(wrong)? {
+                -1 => log.max_size = None,
+                size if size > 0 => log.max_size = Some(size as u64),
+                _ => return Err(wrong("a log of no size holds nothing".into())),
+            },
+            "max-file" if log.kept => match value.parse() {
+                Ok(count) if count > 0 => log.max_file = count,
+                _ => return Err(wrong("max-file is a number of files, 1 or more".into())),
+            },
+            _ => return Err(wrong(format!("unknown log opt '{name}' for {driver} log driver"))),
+        }
+    }
+    if log.max_file > 1 && log.max_size.is_none() {
+        return Err(Error::invalid("use --log-opt max-file", "max-file needs max-size: it says how many files of that size are kept"));
+    }
+    Ok(log)
+}
+
+/// Keys that end an attendance, as bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keys(pub Vec<u8>);
+
+/// `ctrl-p,ctrl-q`, or single letters.
+///
+/// # Errors
+/// For what is no key.
+pub fn detach_keys(text: &str) -> std::result::Result<Keys, String> {
+    let key = |word: &str| -> std::result::Result<u8, String> {
+        match (word.strip_prefix("ctrl-").map(str::as_bytes), word.as_bytes()) {
+            (Some([letter @ (b'a'..=b'z' | b'@' | b'[' | b'\\' | b']' | b'^' | b'_')]), _) => Ok(letter.to_ascii_uppercase() - b'@'),
+            (None, [byte]) => Ok(*byte),
+            _ => Err(format!("{word:?} is no key: a letter, or ctrl- and one of a-z @ [ \\ ] ^ _")),
+        }
+    };
+    if text.is_empty() {
+        return Ok(Keys(Vec::new()));
+    }
+    text.split(',').map(key).collect::<std::result::Result<_, _>>().map(Keys)
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -164,6 +268,20 @@ mod tests {
         assert_eq!(device("/dev/a:/dev/b").unwrap().target, Path::new("/dev/b"));
         assert!(device("a").is_err() && device("/dev/a:/dev/b:x").is_err());
         assert!(host("db:10.0.0.1").is_ok() && host("db:::1").is_ok() && host("db").is_err());
+    }
+
+    #[test]
+    fn times_and_policies_and_keys_are_read_as_docker_reads_them() {
+        assert_eq!(nanoseconds("1m30s"), Ok(90_000_000_000));
+        assert_eq!(nanoseconds("500ms"), Ok(500_000_000));
+        assert!(nanoseconds("5").is_err() && nanoseconds("").is_err() && nanoseconds("1x").is_err() && nanoseconds("10us").is_err());
+        assert_eq!(restart("on-failure:3"), Ok(Restart::OnFailure(3)));
+        assert!(restart("always:3").is_err() && restart("sometimes").is_err());
+        assert_eq!(detach_keys("ctrl-p,ctrl-q"), Ok(Keys(vec![16, 17])));
+        assert_eq!(detach_keys("a,ctrl-["), Ok(Keys(vec![b'a', 27])));
+        assert!(detach_keys("ctrl-1").is_err() && detach_keys("ab").is_err());
+        assert_eq!(log("json-file", &["max-size=10k".into(), "max-file=3".into()]).unwrap().max_size, Some(10240));
+        assert!(log("syslog", &[]).is_err() && log("none", &["max-size=1".into()]).is_err() && log("json-file", &["max-file=2".into()]).is_err());
     }
 
     #[test]

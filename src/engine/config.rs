@@ -5,8 +5,9 @@
 use std::path::PathBuf;
 
 use super::devices;
-use super::request::{NetworkMode, Request, SeccompChoice, Volume};
+use super::request::{Limits, NetworkMode, Request, SeccompChoice, Volume};
 use crate::error::{Error, Result};
+use crate::image::manifest::{ContainerConfig, Healthcheck};
 use crate::runtime::spec::{
     CapabilitySets, Cpu, DeviceRule, Linux, Memory, Mount, Namespace, NamespaceKind, OCI_VERSION, Pids, Process, Resources, Root, Spec, User,
 };
@@ -19,6 +20,18 @@ pub struct Defaults {
     pub command: Vec<String>,
     pub env: Vec<String>,
     pub working_dir: Option<PathBuf>,
+}
+
+impl Defaults {
+    /// Those of an image's config.
+    pub fn of(settings: &ContainerConfig) -> Defaults {
+        Defaults {
+            entrypoint: settings.entrypoint.clone(),
+            command: settings.cmd.clone(),
+            env: settings.env.clone(),
+            working_dir: Some(PathBuf::from(&settings.working_dir)).filter(|dir| dir.is_absolute()),
+        }
+    }
 }
 
 /// What is known of the container beside the request.
@@ -72,6 +85,26 @@ pub fn command_line(request: &Request, image: &Defaults) -> Result<Vec<String>> 
         true => Err(Error::invalid(format!("run {}", request.image), "no command specified: the image has none, and none was given")),
         false => Ok(line),
     }
+}
+
+/// The health check: the image's, with what the request changes. None when there is none.
+pub fn health_check(request: &Request, image: &ContainerConfig) -> Option<Healthcheck> {
+    let wanted = &request.health;
+    if wanted.none {
+        return None;
+    }
+    let mut check = image.healthcheck.clone().unwrap_or_default();
+    if let Some(command) = &wanted.command {
+        check.test = vec!["CMD-SHELL".into(), command.clone()];
+    }
+    let nanoseconds = |time: Option<i64>, old: u64| time.and_then(|time| u64::try_from(time).ok()).unwrap_or(old);
+    check.interval = nanoseconds(wanted.interval, check.interval);
+    check.timeout = nanoseconds(wanted.timeout, check.timeout);
+    check.start_period = nanoseconds(wanted.start_period, check.start_period);
+    check.start_interval = nanoseconds(wanted.start_interval, check.start_interval);
+    check.retries = wanted.retries.map_or(check.retries, u64::from);
+    let is_there = check.test.first().is_some_and(|first| first != "NONE") && check.test.len() > 1;
+    is_there.then_some(check)
 }
 
 /// None for the host's own name.
@@ -251,8 +284,12 @@ fn sysctls(request: &Request) -> std::collections::BTreeMap<String, String> {
 const PERIOD: u64 = 100_000;
 
 fn resources(request: &Request, mut rules: Vec<DeviceRule>) -> Resources {
-    let limits = &request.limits;
     rules.insert(0, DeviceRule { allow: request.security.privileged, access: Some("rwm".into()), ..DeviceRule::default() });
+    Resources { devices: rules, ..changed_resources(&request.limits) }
+}
+
+/// Limits alone, in the kernel's words: those that are set.
+pub fn changed_resources(limits: &Limits) -> Resources {
     let swap = limits.memory_swap.or(match limits.memory {
         // Docker's default: as much swap as memory, where swap is counted.
         Some(memory) if memory > 0 && cgroups::counts_swap() => Some(memory.saturating_mul(2)),
@@ -269,7 +306,6 @@ fn resources(request: &Request, mut rules: Vec<DeviceRule>) -> Resources {
         ..Cpu::default()
     };
     Resources {
-        devices: rules,
         memory: (memory != Memory::default()).then_some(memory),
         cpu: (cpu != Cpu::default()).then_some(cpu),
         pids: limits.pids.map(|limit| Pids { limit }),

@@ -13,19 +13,63 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
+use super::monitor::control::{self, Tell};
 use crate::error::{Doing, Result};
-use crate::sys::fd::standard;
+use crate::sys::fd::{self, standard};
 use crate::sys::process::{self, Exit};
 use crate::sys::terminal;
 
-/// The container's end of the streams that we look after.
-pub enum Streams {
-    /// It has ours: nothing to do.
-    Inherited,
-    /// Pipes: (its stdin, its stdout, its stderr).
-    Pipes { stdin: Option<OwnedFd>, stdout: OwnedFd, stderr: OwnedFd },
-    /// The master of its terminal; what is typed goes in when `interactive`.
-    Terminal { master: OwnedFd, interactive: bool },
+/// The container's ends of its streams, as far as we have them.
+#[derive(Default)]
+pub struct Streams {
+    /// Where what is typed goes.
+    pub input: Option<OwnedFd>,
+    pub stdout: Option<OwnedFd>,
+    pub stderr: Option<OwnedFd>,
+    /// The master of its terminal, for changes of its size.
+    pub master: Option<OwnedFd>,
+}
+
+impl Streams {
+    /// Three pipes.
+    pub fn pipes(stdin: Option<OwnedFd>, stdout: OwnedFd, stderr: OwnedFd) -> Streams {
+        Streams { input: stdin, stdout: Some(stdout), stderr: Some(stderr), master: None }
+    }
+
+    /// A terminal; what is typed goes in when `interactive`.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn terminal(master: OwnedFd, interactive: bool) -> Result<Streams> {
+        let copy = || fd::duplicate(master.as_fd()).doing(|| "look after the terminal".into());
+        Ok(Streams { input: if interactive { Some(copy()?) } else { None }, stdout: Some(copy()?), stderr: None, master: Some(master) })
+    }
+}
+
+/// Who tells that it has ended.
+pub enum End<'a> {
+    /// The process is our child.
+    Child(BorrowedFd<'a>),
+    /// Its monitor tells us over this socket.
+    Monitor(BorrowedFd<'a>),
+}
+
+/// How one goes about it.
+pub struct Manners<'a> {
+    /// Who gets our signals; None: they are ours.
+    pub signals_to: Option<BorrowedFd<'a>>,
+    /// Keys that end the attendance and not the container.
+    pub detach: Option<Vec<u8>>,
+}
+
+/// Why the attendance is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Ended(Exit),
+    /// By the detach keys.
+    Detached,
+    /// By a signal that was ours.
+    Interrupted(i32),
 }
 
 /// The signals of this process, taken out of their usual way: from here on they come as messages, none is lost.
@@ -52,8 +96,14 @@ impl Signals {
     }
 
     /// The number of the next one that has come.
-    fn next(&self) -> Option<i32> {
+    pub fn next(&self) -> Option<i32> {
         self.0.read_signal().ok().flatten().map(|info| info.ssi_signo as i32)
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
@@ -77,6 +127,39 @@ impl Drop for RawMode {
         if let Some(before) = &self.0 {
             let _ = tcsetattr(standard(0), SetArg::TCSADRAIN, before);
         }
+    }
+}
+
+/// The keys that end the attendance. A beginning of them is held back until the next key decides.
+struct Keys {
+    keys: Vec<u8>,
+    matched: usize,
+    pressed: bool,
+}
+
+impl Keys {
+    fn new(keys: Vec<u8>) -> Keys {
+        Keys { keys, matched: 0, pressed: false }
+    }
+
+    fn take_out(&mut self, bytes: &mut Vec<u8>) {
+        let mut passed = Vec::with_capacity(bytes.len());
+        for byte in bytes.drain(..) {
+            if self.pressed {
+                break;
+            }
+            if self.keys.get(self.matched) != Some(&byte) && self.matched > 0 {
+                passed.extend_from_slice(&self.keys[..self.matched]);
+                self.matched = 0;
+            }
+            if self.keys.first().is_some() && self.keys.get(self.matched) == Some(&byte) {
+                self.matched += 1;
+                self.pressed = self.matched == self.keys.len();
+            } else {
+                passed.push(byte);
+            }
+        }
+        *bytes = passed;
     }
 }
 
@@ -107,12 +190,15 @@ impl Flow {
         }
     }
 
-    /// Moves once: writes what is there, or reads more.
-    fn step(&mut self) {
+    /// Moves once: writes what is there, or reads more, in which `keys` looks for its own.
+    fn step(&mut self, keys: Option<&mut Keys>) {
         if !self.bytes.is_empty() {
             self.write();
         } else {
             self.read();
+            if let Some(keys) = keys {
+                keys.take_out(&mut self.bytes);
+            }
         }
         if self.from.is_none() && self.bytes.is_empty() && self.closes {
             self.to = None;
@@ -155,59 +241,93 @@ impl Flow {
     }
 }
 
-/// Attends a container's process until it has ended and all that it wrote is out. Answers how it ended; it is reaped.
+/// Attends a process of ours until it has ended and all that it wrote is out; it gets our signals, and is reaped.
+///
+/// # Errors
+/// As [`attend`].
+pub fn attend_child(pidfd: BorrowedFd, streams: Streams, signals: &Signals) -> Result<Exit> {
+    match attend(&End::Child(pidfd), streams, signals, &Manners { signals_to: Some(pidfd), detach: None })? {
+        Outcome::Ended(exit) => Ok(exit),
+        Outcome::Detached | Outcome::Interrupted(_) => Ok(Exit::Code(0)),
+    }
+}
+
+/// Attends a container until it has ended and all that it wrote is out. A child is reaped.
 ///
 /// # Errors
 /// EMFILE, EBADF: failures of this process, not of the container's.
-pub fn attend(pidfd: BorrowedFd, streams: Streams, signals: &Signals, proxy: bool) -> Result<Exit> {
-    let copy = |fd: BorrowedFd| crate::sys::fd::duplicate(fd).doing(|| "look after the streams".into());
+pub fn attend(end: &End, streams: Streams, signals: &Signals, manners: &Manners) -> Result<Outcome> {
+    let copy = |fd: BorrowedFd| fd::duplicate(fd).doing(|| "look after the streams".into());
+    let is_terminal = streams.master.is_some();
+    let mut keys = manners.detach.clone().map(Keys::new);
+    let mut master = streams.master;
     let mut input = None;
-    let mut outputs = Vec::new();
-    let mut master = None;
     let mut raw = None;
-    match streams {
-        Streams::Inherited => {}
-        Streams::Pipes { stdin, stdout, stderr } => {
-            if let Some(stdin) = stdin {
-                input = Some(Flow::new(copy(standard(0))?, stdin, true));
-            }
-            outputs.push(Flow::new(stdout, copy(standard(1))?, false));
-            outputs.push(Flow::new(stderr, copy(standard(2))?, false));
-        }
-        Streams::Terminal { master: end, interactive } => {
-            if interactive {
-                input = Some(Flow::new(copy(standard(0))?, copy(end.as_fd())?, false));
-                raw = Some(RawMode::enter());
-            }
-            outputs.push(Flow::new(copy(end.as_fd())?, copy(standard(1))?, false));
-            resize(end.as_fd());
-            master = Some(end);
+    if let Some(to) = streams.input {
+        // A terminal's end of input is a key; a pipe ends with ours.
+        input = Some(Flow::new(copy(standard(0))?, to, !is_terminal));
+        raw = is_terminal.then(RawMode::enter);
+    }
+    let mut outputs = Vec::new();
+    for (from, ours) in [(streams.stdout, 1), (streams.stderr, 2)] {
+        if let Some(from) = from {
+            outputs.push(Flow::new(from, copy(standard(ours))?, false));
         }
     }
-    let mut ended = false;
-    while !ended || !outputs.iter().all(Flow::is_done) {
+    master.iter().for_each(|master| resize(master.as_fd()));
+    let mut exit = None;
+    while exit.is_none() || !outputs.iter().all(Flow::is_done) {
+        let ended = exit.is_some();
+        let has_input = !ended && input.is_some();
         let flows: Vec<&mut Flow> = if ended { outputs.iter_mut().collect() } else { input.iter_mut().chain(outputs.iter_mut()).collect() };
-        let ready = wait_for_any(pidfd, ended, signals, &flows)?;
-        for (flow, ready) in flows.into_iter().zip(&ready.flows) {
+        let ready = wait_for_any((!ended).then(|| end.fd()), signals, &flows)?;
+        for (at, (flow, ready)) in flows.into_iter().zip(&ready.flows).enumerate() {
             if *ready {
-                flow.step();
+                flow.step(if at == 0 && has_input { keys.as_mut() } else { None });
             }
         }
-        ended |= ready.ended;
+        if keys.as_ref().is_some_and(|keys| keys.pressed) {
+            return Ok(Outcome::Detached);
+        }
+        if ready.ended && exit.is_none() {
+            exit = end.learn()?;
+        }
         // A terminal without its last master hangs up: SIGHUP to whoever sits at it.
-        if master.is_some() && outputs.iter().any(|output| output.deserted) {
+        if is_terminal && outputs.iter().any(|output| output.deserted) {
             (master, input) = (None, None);
         }
         while let Some(signal) = signals.next() {
-            match signal {
-                libc::SIGWINCH => master.iter().for_each(|master| resize(master.as_fd())),
-                _ if proxy => drop(process::pidfd_send_signal(pidfd, signal)),
+            match (signal, manners.signals_to) {
+                (libc::SIGWINCH, _) => master.iter().for_each(|master| resize(master.as_fd())),
+                (_, Some(target)) => drop(process::pidfd_send_signal(target, signal)),
+                (libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT, None) => return Ok(Outcome::Interrupted(signal)),
                 _ => {}
             }
         }
     }
     drop(raw);
-    process::wait(pidfd).doing(|| "learn how the container ended".into())
+    Ok(Outcome::Ended(exit.unwrap_or(Exit::Code(0))))
+}
+
+impl End<'_> {
+    fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            End::Child(fd) | End::Monitor(fd) => *fd,
+        }
+    }
+
+    /// How it ended; None when the message was another one.
+    fn learn(&self) -> Result<Option<Exit>> {
+        match self {
+            End::Child(pidfd) => process::wait(*pidfd).doing(|| "learn how the container ended".into()).map(Some),
+            End::Monitor(socket) => match control::receive::<Tell>(*socket)? {
+                Some((Tell::Exited { code }, _)) => Ok(Some(Exit::Code(code))),
+                Some(_) => Ok(None),
+                // The monitor was killed, and the container with it.
+                None => Ok(Some(Exit::Signal(libc::SIGKILL))),
+            },
+        }
+    }
 }
 
 /// The container's terminal gets the size of ours.
@@ -228,11 +348,9 @@ struct Ready {
     flows: Vec<bool>,
 }
 
-fn wait_for_any(pidfd: BorrowedFd, ended: bool, signals: &Signals, flows: &[&mut Flow]) -> Result<Ready> {
+fn wait_for_any(end: Option<BorrowedFd>, signals: &Signals, flows: &[&mut Flow]) -> Result<Ready> {
     let mut waiting = vec![PollFd::new(signals.0.as_fd(), PollFlags::POLLIN)];
-    if !ended {
-        waiting.push(PollFd::new(pidfd, PollFlags::POLLIN));
-    }
+    waiting.extend(end.map(|end| PollFd::new(end, PollFlags::POLLIN)));
     let first_flow = waiting.len();
     let mut places = Vec::new();
     for flow in flows {
@@ -246,5 +364,23 @@ fn wait_for_any(pidfd: BorrowedFd, ended: bool, signals: &Signals, flows: &[&mut
         other => drop(other.doing(|| "wait for the container".into())?),
     }
     let happened = |index: usize| waiting[index].revents().is_some_and(|events| !events.is_empty());
-    Ok(Ready { ended: !ended && first_flow == 2 && happened(1), flows: places.into_iter().map(|place| place.is_some_and(happened)).collect() })
+    Ok(Ready { ended: first_flow == 2 && happened(1), flows: places.into_iter().map(|place| place.is_some_and(happened)).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_detach_keys_are_taken_out_and_a_beginning_of_them_is_not_lost() {
+        let mut keys = Keys::new(vec![16, 17]);
+        let mut feed = |text: &[u8]| {
+            let mut bytes = text.to_vec();
+            keys.take_out(&mut bytes);
+            (bytes, keys.pressed)
+        };
+        assert_eq!(feed(b"ab\x10"), (b"ab".to_vec(), false));
+        assert_eq!(feed(b"c"), (b"\x10c".to_vec(), false));
+        assert_eq!(feed(b"\x10\x10\x11z"), (b"\x10".to_vec(), true));
+    }
 }

@@ -4,8 +4,8 @@
 //! root       /var/lib/onggi                /run/onggi
 //! rootless   $XDG_DATA_HOME/onggi          $XDG_RUNTIME_DIR/onggi
 //!            images/ snapshots/            oci/        what the runtime remembers
-//!            containers/ID/                running/ID  which containers have somebody in front
-//!            names/NAME → ID
+//!            containers/ID/                running/ID  which containers are looked after, and by whom
+//!            names/NAME → ID               monitors/ID the socket of a container's monitor
 //! ```
 //! `ONGGI_ROOT` puts everything below another folder, for tests and for trying things out.
 
@@ -34,7 +34,9 @@ impl Home {
         for dir in ["containers", "names"] {
             make(&home.data.join(dir), 0o710)?;
         }
-        make(&home.run.join("running"), 0o711)?;
+        for dir in ["running", "monitors"] {
+            make(&home.run.join(dir), 0o711)?;
+        }
         Ok(home)
     }
 
@@ -63,9 +65,19 @@ impl Home {
         self.data.join("containers").join(id)
     }
 
-    /// The file that says who sits in front of a container.
+    /// The file that says who looks after a container.
     pub fn running(&self, id: &str) -> PathBuf {
         self.run.join("running").join(id)
+    }
+
+    /// What a container has written, in Docker's form.
+    pub fn log(&self, id: &str) -> PathBuf {
+        self.container(id).join(format!("{id}-json.log"))
+    }
+
+    /// The folder of the monitors' sockets.
+    pub fn monitors(&self) -> PathBuf {
+        self.run.join("monitors")
     }
 
     /// The link from a name to an ID.

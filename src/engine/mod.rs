@@ -1,13 +1,26 @@
-//! A container's life above the runtime: what to run from which image, and who sits in front of it. It neither parses arguments nor
-//! prints.
+//! A container's life above the runtime: what to run from which image, and who looks after it. It neither parses arguments nor prints.
+//!
+//! Read [`run`] first, a straight line; then [`monitor`], which lives as long as the container; [`record`] is what both leave on disk.
 
+pub mod boot;
+pub mod change;
 pub mod config;
+pub mod create;
 pub mod devices;
 pub mod etc_files;
+pub mod exec;
 pub mod foreground;
 pub mod home;
+pub mod log;
+pub mod monitor;
+pub mod names;
+pub mod prepare;
 pub mod record;
+pub mod remove;
 pub mod request;
 pub mod rootless;
 pub mod run;
+pub mod start;
+pub mod stop;
+pub mod sweep;
 pub mod users;

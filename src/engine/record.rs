@@ -1,17 +1,27 @@
-//! What the engine remembers of a container: `container.json` in its folder, a link from its name, and as long as it runs a file that
-//! says who sits in front of it.
+//! What the engine remembers of a container: three files in its folder.
 //!
-//! What a `kill -9` leaves is found by that file: the next command sees that nobody sits there any more, and clears up.
+//! ```text
+//! container.json    who it is, and its state; what `ps` reads
+//! definition.json   what it is made from, each time it starts: the request and the image's own settings
+//! lock              held (flock(2)) by whoever changes the two above
+//! ```
+//! A file is written aside and renamed into its place, so that a reader sees the old one or the new one, whatever is killed when.
+//! Whether a container runs is not believed but asked: its monitor lives, or nobody looks after it any more (see `sweep`).
+//!
+//! See it: `cat /var/lib/onggi/containers/*/container.json`. Read: rename(2), flock(2).
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::home::Home;
+use super::request::{NetworkMode, Request, Restart, Volume};
 use crate::error::{Class, Doing, Error, Result};
-use crate::id;
-use crate::runtime::lifecycle;
-use crate::runtime::state::{ProcessId, Store};
+use crate::image::digest::ChainId;
+use crate::image::manifest::ContainerConfig;
+use crate::runtime::cgroups;
+use crate::runtime::state::ProcessId;
 
 /// A container.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,107 +29,315 @@ use crate::runtime::state::{ProcessId, Store};
 pub struct Record {
     pub id: String,
     pub name: String,
+    /// As it was asked for.
     pub image: String,
     /// `sha256:…` of the image's config.
     pub image_id: String,
+    /// `sha256:…` of its manifest.
+    pub manifest: String,
     pub command: Vec<String>,
     /// RFC 3339.
     pub created: String,
+    /// It goes when it has ended (`--rm`).
     pub remove: bool,
+    pub restart: Restart,
     pub stop_signal: Option<String>,
+    /// Seconds.
+    pub stop_timeout: Option<u64>,
+    /// The image's and its own.
     pub labels: Vec<(String, String)>,
-    /// None as long as it has not ended.
-    pub exit_code: Option<i32>,
-    pub finished: Option<String>,
+    pub network: NetworkMode,
+    pub terminal: bool,
+    /// Its standard input is open.
+    pub interactive: bool,
+    pub volumes: Vec<Volume>,
+    pub state: State,
 }
 
-/// Takes a name for an ID: one of two commands wins.
-///
-/// # Errors
-/// Conflict, with the container that has it.
-pub fn claim_name(home: &Home, name: &str, id: &str) -> Result<()> {
-    let link = home.name(name);
-    match std::os::unix::fs::symlink(id, &link) {
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-            let owner = std::fs::read_link(&link).unwrap_or_default();
-            let owner = owner.to_string_lossy();
-            // A mark without a folder: it is being made at this moment.
-            if home.container(&owner).exists() || home.running(&owner).exists() {
-                let why = format!("the container name \"/{name}\" is already in use by container {}", id::short(&owner));
-                return Err(Error::new(Class::Conflict, format!("create {name}"), why).hint("remove or rename that container to reuse the name"));
-            }
-            // Its container is gone: the link was left by a command that was killed.
-            std::fs::remove_file(&link).and_then(|()| std::os::unix::fs::symlink(id, &link)).doing(|| format!("take the name {name}"))
-        }
-        done => done.doing(|| format!("take the name {name}")),
+/// How it is with a container.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct State {
+    pub status: Status,
+    /// Who looks after it: its monitor, or the command that is about to start it.
+    pub monitor: Option<ProcessId>,
+    /// The kernel's boot ID when `monitor` was written: after a reboot the same PID and start time mean nothing.
+    pub boot: String,
+    /// The container's first process.
+    pub init: Option<ProcessId>,
+    pub cgroup: Option<cgroups::Place>,
+    pub exit_code: i32,
+    /// Why it could not be started the last time.
+    pub error: String,
+    /// The kernel ended a process in it for want of memory.
+    pub oom_killed: bool,
+    /// RFC 3339.
+    pub started: Option<String>,
+    pub finished: Option<String>,
+    /// How often it was started again by its restart policy.
+    pub restarts: u32,
+    /// Somebody stopped it: its restart policy waits for the next start.
+    pub stopped: bool,
+    pub health: Option<Health>,
+}
+
+/// What `ps` calls a container's state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    #[default]
+    Created,
+    Running,
+    /// Never written down: the kernel knows.
+    Paused,
+    /// It waits for its next start.
+    Restarting,
+    Exited,
+    /// It could not be removed, or its record is damaged.
+    Dead,
+}
+
+/// What the health check found.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    /// `starting`, `healthy`, `unhealthy`.
+    pub status: String,
+    pub failing_streak: u32,
+    /// The last five.
+    pub log: Vec<Probe>,
+}
+
+/// One run of the health check.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Probe {
+    pub start: String,
+    pub end: String,
+    pub exit_code: i32,
+    pub output: String,
+}
+
+/// What a container is made from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Definition {
+    pub request: Request,
+    /// The image's settings when the container was created: the image may be gone, or mean something else, by now.
+    pub image: ContainerConfig,
+    /// The layers by their snapshots' names, the lowest first.
+    pub layers: Vec<ChainId>,
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Restarting => "restarting",
+            Status::Exited => "exited",
+            Status::Dead => "dead",
+        })
     }
 }
 
-/// Writes the record: the old one or the new one is there, never half of one.
+impl Record {
+    /// Whether somebody looks after it: only then what its state says of running is true.
+    pub fn is_attended(&self) -> bool {
+        self.state.monitor.is_some_and(|monitor| monitor.lives()) && self.state.boot == boot_id()
+    }
+
+    /// Whether its program runs, or will again by itself.
+    pub fn is_active(&self) -> bool {
+        matches!(self.state.status, Status::Running | Status::Restarting) && self.is_attended()
+    }
+
+    /// Its state now, the kernel asked.
+    pub fn status(&self) -> Status {
+        match self.state.status {
+            Status::Running | Status::Restarting if !self.is_attended() => Status::Exited,
+            Status::Running if self.state.cgroup.as_ref().is_some_and(cgroups::frozen) => Status::Paused,
+            status => status,
+        }
+    }
+}
+
+/// Another one after each start of the machine (random(4)).
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_string()).unwrap_or_default()
+}
+
+/// Writes the record; the caller holds the container's lock.
 ///
 /// # Errors
 /// ENOSPC.
 pub fn save(home: &Home, record: &Record) -> Result<()> {
-    let file = home.container(&record.id).join("container.json");
-    let text = serde_json::to_vec_pretty(record).unwrap_or_default();
-    let new = file.with_extension("json.new");
-    std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &file)).doing(|| format!("write {}", file.display()))
+    write_json(&home.container(&record.id).join("container.json"), record)
 }
 
-/// The record of a container.
-///
-/// # Errors
-/// NotFound, Invalid.
-pub fn load(home: &Home, id: &str) -> Result<Record> {
-    let file = home.container(id).join("container.json");
-    let text = std::fs::read(&file).doing(|| format!("read {}", file.display()))?;
-    serde_json::from_slice(&text).map_err(|e| Error::invalid(format!("read {}", file.display()), e.to_string()))
-}
-
-/// Says that this process sits in front of the container.
+/// Replaces a file: the old one or the new one is there, never half of one.
 ///
 /// # Errors
 /// ENOSPC.
-pub fn mark_running(home: &Home, id: &str) -> Result<()> {
-    let us = ProcessId::now(std::process::id() as i32);
-    let text = serde_json::to_vec(&us).unwrap_or_default();
-    std::fs::write(home.running(id), text).doing(|| format!("write {}", home.running(id).display()))
+pub fn write_json(file: &Path, value: &impl Serialize) -> Result<()> {
+    let new = file.with_extension("json.new");
+    let text = serde_json::to_vec(value).unwrap_or_default();
+    let written = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, file));
+    written.inspect_err(|_| drop(std::fs::remove_file(&new))).doing(|| format!("write {}", file.display()))
 }
 
-/// Removes a container's folder, name and mark. What is missing is fine.
-pub fn forget(home: &Home, id: &str) {
-    // Killed between its name and its record, a container has a name that no record tells: then the links are asked.
-    let names = match load(home, id) {
-        Ok(record) => vec![home.name(&record.name)],
-        Err(_) => std::fs::read_dir(home.data.join("names")).into_iter().flatten().flatten().map(|entry| entry.path()).collect(),
+/// The record of a container, by its full ID.
+///
+/// # Errors
+/// NotFound; Invalid when the file is damaged.
+pub fn load(home: &Home, id: &str) -> Result<Record> {
+    read_json(home, id, "container.json")
+}
+
+/// What a container is made from.
+///
+/// # Errors
+/// NotFound; Invalid when the file is damaged.
+pub fn definition(home: &Home, id: &str) -> Result<Definition> {
+    read_json(home, id, "definition.json")
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(home: &Home, id: &str, name: &str) -> Result<T> {
+    let file = home.container(id).join(name);
+    let text = match std::fs::read(&file) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(no_such(id)),
+        text => text.doing(|| format!("read {}", file.display()))?,
     };
-    for link in names.iter().filter(|link| std::fs::read_link(link).is_ok_and(|owner| owner == Path::new(id))) {
-        let _ = std::fs::remove_file(link);
-    }
-    let _ = std::fs::remove_dir_all(home.container(id));
-    let _ = std::fs::remove_file(home.running(id));
+    serde_json::from_slice(&text).map_err(|e| Error::invalid(format!("read {}", file.display()), e.to_string()).hint("`onggi rm -f` removes it"))
 }
 
-/// Clears what was left by commands that were killed in front of their containers.
+/// Docker's words, which scripts look for.
+pub fn no_such(name: &str) -> Error {
+    Error::new(Class::NotFound, format!("find the container {name}"), format!("No such container: {name}"))
+        .hint("`onggi ps -a` lists those that there are")
+}
+
+/// The right to change a container, until it is dropped.
+#[must_use]
+pub struct Held(File);
+
+impl Held {
+    /// The lock's descriptor: a monitor that was forked shares it, and shuts its copy when it is done.
+    pub fn file(&self) -> &File {
+        &self.0
+    }
+}
+
+/// Waits for the right to change a container, and answers its record as it is then.
+///
+/// # Errors
+/// NotFound when it is gone.
+pub fn hold(home: &Home, id: &str) -> Result<(Held, Record)> {
+    let path = home.container(id).join("lock");
+    let file = match File::options().create(true).truncate(false).write(true).open(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(no_such(id)),
+        file => file.doing(|| format!("lock the container {}", crate::id::short(id)))?,
+    };
+    file.lock().doing(|| format!("lock the container {}", crate::id::short(id)))?;
+    // Its folder may have been removed while we waited: then this finds no record.
+    let record = load(home, id)?;
+    Ok((Held(file), record))
+}
+
+/// Changes a container's record in one go.
+///
+/// # Errors
+/// NotFound, ENOSPC.
+pub fn change(home: &Home, id: &str, change: impl FnOnce(&mut Record)) -> Result<Record> {
+    let (_held, _) = hold(home, id)?;
+    change_held(home, id, change)
+}
+
+/// The same for whoever holds the container's lock already.
+///
+/// # Errors
+/// NotFound, ENOSPC.
+pub fn change_held(home: &Home, id: &str, change: impl FnOnce(&mut Record)) -> Result<Record> {
+    let mut record = load(home, id)?;
+    change(&mut record);
+    save(home, &record)?;
+    Ok(record)
+}
+
+/// The IDs of all containers, in no order.
 ///
 /// # Errors
 /// EACCES.
-pub fn sweep(home: &Home, store: &Store) -> Result<()> {
-    for entry in std::fs::read_dir(home.run.join("running")).doing(|| "look for containers that were left".into())?.flatten() {
-        let id = entry.file_name().to_string_lossy().into_owned();
-        let owner: Option<ProcessId> = std::fs::read(entry.path()).ok().and_then(|text| serde_json::from_slice(&text).ok()).flatten();
-        if owner.is_some_and(|owner| owner.lives()) {
-            continue;
-        }
-        lifecycle::delete(store, &id, true)?;
+pub fn ids(home: &Home) -> Result<Vec<String>> {
+    let dir = home.data.join("containers");
+    let entries = std::fs::read_dir(&dir).doing(|| format!("read {}", dir.display()))?;
+    Ok(entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+}
+
+/// The containers that are looked after at the moment, by their marks.
+///
+/// # Errors
+/// EACCES.
+pub fn running_ids(home: &Home) -> Result<Vec<String>> {
+    let dir = home.run.join("running");
+    let entries = std::fs::read_dir(&dir).doing(|| format!("read {}", dir.display()))?;
+    Ok(entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+}
+
+/// All records, the newest first; a damaged one is shown as dead.
+///
+/// # Errors
+/// EACCES.
+pub fn list(home: &Home, all: bool) -> Result<Vec<Record>> {
+    let ids = if all { ids(home)? } else { running_ids(home)? };
+    let mut records: Vec<Record> = Vec::with_capacity(ids.len());
+    for id in ids {
         match load(home, &id) {
-            Ok(mut record) if !record.remove => {
-                record.exit_code = Some(137);
-                save(home, &record)?;
-                let _ = std::fs::remove_file(home.running(&id));
-            }
-            _ => forget(home, &id),
+            Ok(record) => records.push(record),
+            // Removed since we looked.
+            Err(e) if e.class == Class::NotFound => {}
+            Err(e) => records.push(damaged(&id, &e)),
         }
     }
-    Ok(())
+    records.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
+    Ok(records)
+}
+
+fn damaged(id: &str, error: &Error) -> Record {
+    Record {
+        id: id.into(),
+        name: crate::id::short(id).into(),
+        image: String::new(),
+        image_id: String::new(),
+        manifest: String::new(),
+        command: Vec::new(),
+        created: String::new(),
+        remove: false,
+        restart: Restart::No,
+        stop_signal: None,
+        stop_timeout: None,
+        labels: Vec::new(),
+        network: NetworkMode::None,
+        terminal: false,
+        interactive: false,
+        volumes: Vec::new(),
+        state: State { status: Status::Dead, error: error.one_line(), ..State::default() },
+    }
+}
+
+/// Says who looks after the container: whoever finds this file and not that process clears up.
+///
+/// # Errors
+/// ENOSPC.
+pub fn mark_running(home: &Home, id: &str, who: ProcessId) -> Result<()> {
+    let file = home.running(id);
+    let new = home.run.join(format!(".mark.{}", std::process::id()));
+    let text = serde_json::to_vec(&who).unwrap_or_default();
+    std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &file)).doing(|| format!("write {}", file.display()))
+}
+
+/// The folders of a container's layers, the lowest first.
+pub fn layer_dirs(home: &Home, definition: &Definition) -> Vec<PathBuf> {
+    definition.layers.iter().map(|chain| home.data.join("snapshots").join(chain.0.hex()).join("fs")).collect()
 }

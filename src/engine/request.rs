@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::runtime::spec::{Rlimit, Seccomp};
 
 /// A container to be.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct Request {
     pub image: String,
     /// Replaces the image's command.
@@ -40,10 +42,61 @@ pub struct Request {
     pub cgroup_parent: Option<String>,
     /// Bytes of /dev/shm.
     pub shm_size: Option<u64>,
+    pub restart: Restart,
+    /// Seconds between the stop signal and SIGKILL.
+    pub stop_timeout: Option<u64>,
+    pub health: Health,
+    pub log: Log,
+    /// Its standard input closes with the first who is attached to it (`run -i` without `-d`).
+    pub stdin_once: bool,
+}
+
+/// When it is started again after its end.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    #[default]
+    No,
+    Always,
+    /// Like `Always`, but a container that was stopped stays so over a reboot.
+    UnlessStopped,
+    /// When its exit code is not 0; at most so many times, 0 being without end.
+    OnFailure(u32),
+}
+
+/// What changes the image's health check.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Takes the image's away.
+    pub none: bool,
+    /// A command for the shell inside.
+    pub command: Option<String>,
+    /// Nanoseconds.
+    pub interval: Option<i64>,
+    pub timeout: Option<i64>,
+    pub start_period: Option<i64>,
+    pub start_interval: Option<i64>,
+    pub retries: Option<u32>,
+}
+
+/// Where what it writes is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// False: nowhere (`--log-driver none`).
+    pub kept: bool,
+    /// Bytes of one file; None is without end.
+    pub max_size: Option<u64>,
+    pub max_file: u32,
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log { kept: true, max_size: None, max_file: 1 }
+    }
 }
 
 /// What it may do.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct Security {
     pub privileged: bool,
     pub cap_add: Vec<String>,
@@ -56,7 +109,7 @@ pub struct Security {
 }
 
 /// Which filter of system calls.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub enum SeccompChoice {
     #[default]
     Default,
@@ -65,7 +118,7 @@ pub enum SeccompChoice {
 }
 
 /// How much it may use. Sizes are bytes.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct Limits {
     pub memory: Option<i64>,
     pub memory_swap: Option<i64>,
@@ -83,7 +136,7 @@ pub struct Limits {
 }
 
 /// Something mounted into it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Volume {
     Bind {
         source: PathBuf,
@@ -109,7 +162,7 @@ impl Volume {
 }
 
 /// A device of the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostDevice {
     pub source: PathBuf,
     pub target: PathBuf,
@@ -118,7 +171,8 @@ pub struct HostDevice {
 }
 
 /// Which network it is on.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum NetworkMode {
     /// Its own namespace with nothing but the loopback device.
     #[default]
@@ -128,7 +182,8 @@ pub enum NetworkMode {
 }
 
 /// Where a namespace comes from.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Namespace {
     #[default]
     Own,

@@ -5,9 +5,9 @@
 //!
 //! Read: strace(1), which shows the same calls without the reasons.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
 
 use crate::error::{Doing, Result};
 use crate::sys::call::{Event, Reason, errno_text, observe};
@@ -30,6 +30,7 @@ struct Telling {
 }
 
 static TELLING: OnceLock<Telling> = OnceLock::new();
+static OVER: AtomicBool = AtomicBool::new(false);
 /// The reason that was told last, so that it is told once for all the calls that it explains.
 static LAST: AtomicPtr<Reason> = AtomicPtr::new(std::ptr::null_mut());
 /// Whose turn it was: a change of process is told.
@@ -61,8 +62,19 @@ pub fn output() -> Option<BorrowedFd<'static>> {
     TELLING.get().map(|telling| telling.out.as_fd())
 }
 
-fn tell(event: &Event) {
+/// From here on nothing is told by this process, and the caller's standard error is let go.
+pub fn end() {
     let Some(telling) = TELLING.get() else { return };
+    OVER.store(true, Ordering::Relaxed);
+    // The descriptor can't be closed, as it is lent to all: it becomes one of nothing.
+    if let Ok(null) = std::fs::File::options().write(true).open("/dev/null") {
+        let _ = fd::dup_onto(null.as_fd(), telling.out.as_raw_fd());
+        let _ = fd::set_cloexec(telling.out.as_fd(), true);
+    }
+}
+
+fn tell(event: &Event) {
+    let Some(telling) = TELLING.get().filter(|_| !OVER.load(Ordering::Relaxed)) else { return };
     let pid = host_pid();
     let text = match telling.form {
         Form::Json => json(event, pid),

@@ -29,6 +29,7 @@ pub mod program;
 pub mod rdt;
 pub mod rootfs;
 pub mod seccomp;
+pub mod signal;
 pub mod spec;
 pub mod state;
 pub mod sync;

@@ -91,6 +91,58 @@ pub fn connect_unix(path: &Path) -> SysResult<OwnedFd> {
     }
 }
 
+/// A unix socket at `path` that keeps message borders and takes calls (SOCK_SEQPACKET, listen(2)).
+///
+/// # Errors
+/// EADDRINUSE, EACCES, ENAMETOOLONG.
+pub fn listen_messages(path: &Path) -> SysResult<OwnedFd> {
+    use nix::sys::socket::{Backlog, bind, listen};
+    let (socket, address) = message_socket(path)?;
+    let story = |e| SysError::new("bind", path.display().to_string(), e);
+    bind(socket.as_raw_fd(), &address).map_err(story)?;
+    listen(&socket, Backlog::MAXCONN).map_err(|e| SysError::new("listen", path.display().to_string(), e))?;
+    Ok(socket)
+}
+
+/// Calls the one that [`listen_messages`] made.
+///
+/// # Errors
+/// ENOENT, ECONNREFUSED when nobody listens any more.
+pub fn connect_messages(path: &Path) -> SysResult<OwnedFd> {
+    let (socket, address) = message_socket(path)?;
+    nix::sys::socket::connect(socket.as_raw_fd(), &address).map_err(|e| SysError::new("connect", path.display().to_string(), e))?;
+    Ok(socket)
+}
+
+fn message_socket(path: &Path) -> SysResult<(OwnedFd, UnixAddr)> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    let address = UnixAddr::new(path).map_err(|e| SysError::new("bind", path.display().to_string(), e))?;
+    let made = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None);
+    Ok((made.map_err(|e| SysError::new("socket", "AF_UNIX, SOCK_SEQPACKET|SOCK_CLOEXEC", e))?, address))
+}
+
+/// The next call at a listening socket.
+///
+/// # Errors
+/// EAGAIN, ECONNABORTED.
+pub fn accept(listener: BorrowedFd) -> SysResult<OwnedFd> {
+    use nix::sys::socket::{SockFlag, accept4};
+    let raw = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC).map_err(|e| SysError::new("accept4", "SOCK_CLOEXEC", e))?;
+    // SAFETY: the kernel just made it for this process.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// Reads and writes that would wait answer EAGAIN instead (O_NONBLOCK), for all who share the open file.
+///
+/// # Errors
+/// EBADF.
+pub fn set_nonblocking(fd: BorrowedFd) -> SysResult<()> {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    let now = fcntl(fd, FcntlArg::F_GETFL).map_err(|e| SysError::new("fcntl", "F_GETFL", e))?;
+    let flags = OFlag::from_bits_retain(now) | OFlag::O_NONBLOCK;
+    fcntl(fd, FcntlArg::F_SETFL(flags)).map_err(|e| SysError::new("fcntl", "F_SETFL, O_NONBLOCK", e)).map(drop)
+}
+
 /// dup2(2) without close-on-exec: `to` becomes another name of `from`. When both are the same, only close-on-exec is taken off.
 ///
 /// # Errors

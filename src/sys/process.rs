@@ -126,6 +126,14 @@ pub fn wait(pidfd: BorrowedFd) -> SysResult<Exit> {
     wait_id(libc::P_PIDFD, pidfd.as_raw_fd() as u32, 0).map(|exit| exit.unwrap_or(Exit::Code(0)))
 }
 
+/// The same without waiting: None as long as it runs.
+///
+/// # Errors
+/// ECHILD when it is no child of ours.
+pub fn try_wait(pidfd: BorrowedFd) -> SysResult<Option<Exit>> {
+    wait_id(libc::P_PIDFD, pidfd.as_raw_fd() as u32, libc::WNOHANG)
+}
+
 /// Reaps one child that has ended, whoever it is.
 ///
 /// # Errors

@@ -17,14 +17,26 @@ use super::mount::owned;
 /// # Errors
 /// ENOENT, EMFILE (see /proc/sys/fs/inotify/max_user_instances), ENOSPC (max_user_watches).
 pub fn modified(path: &Path) -> SysResult<OwnedFd> {
+    inotify(path, libc::IN_MODIFY | libc::IN_DELETE_SELF, "IN_MODIFY|IN_DELETE_SELF")
+}
+
+/// One that becomes readable when the file at `path` goes away, or another takes its place.
+///
+/// # Errors
+/// As [`modified`].
+pub fn removed(path: &Path) -> SysResult<OwnedFd> {
+    // A file goes when its last name does: that is a change of its attributes (the number of names) first.
+    inotify(path, libc::IN_ATTRIB | libc::IN_DELETE_SELF, "IN_ATTRIB|IN_DELETE_SELF")
+}
+
+fn inotify(path: &Path, mask: u32, mask_name: &str) -> SysResult<OwnedFd> {
     let path_c = c_string(path)?;
     // SAFETY: integers only.
     let raw = || unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) as _ };
     let fd = owned(call("inotify_init1", || "IN_CLOEXEC|IN_NONBLOCK".into(), raw)?);
-    let mask = libc::IN_MODIFY | libc::IN_DELETE_SELF;
     call(
         "inotify_add_watch",
-        || format!("{}, IN_MODIFY|IN_DELETE_SELF", path.display()),
+        || format!("{}, {mask_name}", path.display()),
         // SAFETY: a valid C string.
         || unsafe { libc::inotify_add_watch(fd.as_raw_fd(), path_c.as_ptr(), mask) as _ },
     )?;

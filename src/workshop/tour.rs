@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
@@ -13,9 +14,12 @@ use colored::Colorize;
 use serde_json::Value;
 
 use super::tour_stops::{self, Stop};
+use crate::engine::create::Notice;
 use crate::engine::home::Home;
+use crate::engine::monitor::control::Attach;
 use crate::engine::request::{Limits, Request};
-use crate::engine::run::{self, Notice, Running};
+use crate::engine::run::{self, Running};
+use crate::engine::{record, stop};
 use crate::error::{Class, Error, Result};
 use crate::inspect::process;
 
@@ -36,7 +40,8 @@ pub struct Scene<'a> {
     pub inside: Value,
     /// The container's first process on the host.
     pub pid: String,
-    pub running: &'a Running<'a>,
+    /// Its cgroup's directories on the host.
+    pub cgroups: &'a [PathBuf],
     pub rootless: bool,
     /// Namespaces of this program, which stand for the host's: (kind, link).
     pub before: Vec<(&'static str, String)>,
@@ -117,22 +122,23 @@ fn walk(teller: &mut Teller) -> std::result::Result<(), Ended> {
             &format!("이미지 `base`가 없어서 이 컴퓨터의 프로그램으로 만들었습니다: {made}."),
         )?;
     }
-    let output = running.start()?;
-    let inside = probe_says(output)?;
-    let pid = running.pid.to_string();
+    let inside = probe_says(running.attached.as_mut().and_then(|attached| attached.streams.stdout.take()))?;
+    let container = record::load(&home, &running.id)?;
+    let pid = container.state.init.map_or(0, |init| init.pid).to_string();
+    let cgroups: Vec<PathBuf> = container.state.cgroup.iter().flat_map(|place| place.dirs()).map(PathBuf::from).collect();
     teller.say(
         &format!("A container was made in {took:.1} ms. On this machine its first process is {}.", pid.bold()),
         &format!("컨테이너를 {took:.1} ms 만에 만들었습니다. 이 컴퓨터에서 그 첫 프로세스는 {}번입니다.", pid.bold()),
     )?;
-    let scene = Scene { inside, pid, running: &running, rootless: home.rootless, before };
+    let scene = Scene { inside, pid: pid.clone(), cgroups: &cgroups, rootless: home.rootless, before };
     for (number, stop) in tour_stops::all(&scene).into_iter().enumerate() {
         teller.stop(number + 1, &stop)?;
     }
-    farewell(teller, &home, running, mounts_before)
+    farewell(teller, &home, &container, &cgroups, mounts_before)
 }
 
 /// Creates the container, with limits where this user has a cgroup to limit with.
-fn make(home: &Home) -> Result<(Running<'_>, Option<String>, f64)> {
+fn make(home: &Home) -> Result<(Running, Option<String>, f64)> {
     let limited = Limits { memory: Some(64 << 20), pids: Some(32), ..Limits::default() };
     let request = |limits| Request {
         image: "base".into(),
@@ -146,7 +152,7 @@ fn make(home: &Home) -> Result<(Running<'_>, Option<String>, f64)> {
     let mut began = Instant::now();
     let mut attempt = |limits| {
         began = Instant::now();
-        run::create(home, &request(limits), &mut |notice| {
+        run::run(home, &request(limits), Some(Attach { stdout: true, ..Attach::default() }), &mut |notice| {
             if let Notice::BaseMade(how) = notice {
                 made = Some(how.to_string());
                 began = Instant::now();
@@ -169,9 +175,15 @@ fn probe_says(output: Option<OwnedFd>) -> Result<Value> {
     serde_json::from_str(&line).map_err(|e| Error::new(Class::System, "hear the probe in the container", e.to_string()))
 }
 
-fn farewell(teller: &mut Teller, home: &Home, running: Running, mounts_before: usize) -> std::result::Result<(), Ended> {
-    let (pid, id, cgroups) = (running.pid, running.id.clone(), running.cgroups.clone());
-    running.end(libc::SIGTERM)?;
+fn farewell(
+    teller: &mut Teller,
+    home: &Home,
+    container: &record::Record,
+    cgroups: &[PathBuf],
+    mounts_before: usize,
+) -> std::result::Result<(), Ended> {
+    let (pid, id) = (container.state.init.map_or(0, |init| init.pid), &container.id);
+    stop::stop(home, container, None, None)?;
     let gone = |there: bool| if there { "still there".red() } else { "gone".green() };
     let number = tour_stops::COUNT + 1;
     teller.heading(number, "Afterwards nothing is left", "끝나면 아무것도 남지 않는다")?;
@@ -179,9 +191,9 @@ fn farewell(teller: &mut Teller, home: &Home, running: Running, mounts_before: u
         "Its first process got SIGTERM and ended. With the last process of a namespace the namespace goes, with its mounts and devices.",
         "첫 프로세스가 SIGTERM을 받고 끝났습니다. 네임스페이스의 마지막 프로세스가 끝나면 네임스페이스도, 그 마운트와 장치도 사라집니다.",
     )?;
-    let proc = std::path::PathBuf::from(format!("/proc/{pid}"));
+    let proc = PathBuf::from(format!("/proc/{pid}"));
     teller.fact("process", &format!("{} {}", proc.display(), gone(proc.exists())))?;
-    teller.fact("files", &format!("{} {}", home.container(&id).display(), gone(home.container(&id).exists())))?;
+    teller.fact("files", &format!("{} {}", home.container(id).display(), gone(home.container(id).exists())))?;
     let dir = cgroups.first().cloned();
     if let Some(dir) = dir {
         teller.fact("cgroup", &format!("{} {}", dir.display(), gone(dir.exists())))?;

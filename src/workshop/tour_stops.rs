@@ -143,7 +143,7 @@ fn bits(hex: &str) -> u32 {
 }
 
 fn limits(scene: &Scene) -> Stop {
-    let dirs = &scene.running.cgroups;
+    let dirs = scene.cgroups;
     let memory = process::cgroup_file(dirs, &["memory.max", "memory.limit_in_bytes"]);
     let pids = process::cgroup_file(dirs, &["pids.max"]);
     let facts = match (memory, pids) {

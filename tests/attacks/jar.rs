@@ -103,6 +103,11 @@ impl Jar {
         let words = ["run", "--detach", "--pid-file", pid_file.to_str().unwrap(), "--bundle", self.dir.to_str().unwrap(), &self.id];
         let status = self.command(&words).stdout(fs::File::create(self.dir.join("facts")).unwrap()).status().unwrap();
         assert!(status.success());
+        // It has looked around and waits: until then it may have a file open itself.
+        let said_all = || fs::read_to_string(self.dir.join("facts")).unwrap().ends_with('\n');
+        while !said_all() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
         fs::read_to_string(pid_file).unwrap().parse().unwrap()
     }
 

@@ -1,0 +1,103 @@
+//! The container's verbs: each as `onggi VERB` and as `onggi container VERB`.
+
+use clap::{Args, Subcommand};
+
+use super::life;
+use super::run::{self, CreateArgs, RunArgs};
+use super::{attach, exec};
+use crate::error::Result;
+
+/// What can be done with containers.
+#[derive(Debug, Subcommand)]
+pub enum Container {
+    /// Run a command in a new container
+    #[command(disable_help_flag = true, after_help = "Example:\n  onggi run -it --rm base sh")]
+    Run {
+        #[command(flatten)]
+        args: Box<RunArgs>,
+        #[command(flatten)]
+        help: Help,
+    },
+    /// Make a container without starting it
+    #[command(disable_help_flag = true, after_help = "Example:\n  onggi create --name web base sleep 1000")]
+    Create {
+        #[command(flatten)]
+        args: Box<CreateArgs>,
+        #[command(flatten)]
+        help: Help,
+    },
+    /// Start containers that have been made or have ended
+    #[command(after_help = "Example:\n  onggi start -ai web")]
+    Start(life::StartArgs),
+    /// Ask containers to end, and end those that don't
+    #[command(after_help = "Example:\n  onggi stop -t 30 web")]
+    Stop(life::StopArgs),
+    /// Stop containers and start them again
+    #[command(after_help = "Example:\n  onggi restart web")]
+    Restart(life::StopArgs),
+    /// Send a signal to containers
+    #[command(after_help = "Example:\n  onggi kill --signal=SIGTERM web")]
+    Kill(life::KillArgs),
+    /// Freeze all processes of containers
+    #[command(after_help = "Example:\n  onggi pause web")]
+    Pause(life::Names),
+    /// Let frozen containers go on
+    #[command(after_help = "Example:\n  onggi unpause web")]
+    Unpause(life::Names),
+    /// Remove containers
+    #[command(visible_alias = "remove", after_help = "Example:\n  onggi rm $(onggi ps -aq -f status=exited)")]
+    Rm(life::RmArgs),
+    /// Wait until containers end, and print their exit codes
+    #[command(after_help = "Example:\n  onggi wait web")]
+    Wait(life::Names),
+    /// Give a container another name
+    #[command(after_help = "Example:\n  onggi rename web web-old")]
+    Rename(life::RenameArgs),
+    /// Change limits and the restart policy of containers
+    #[command(after_help = "Example:\n  onggi update --memory 256m --cpus 0.5 web")]
+    Update(Box<life::UpdateArgs>),
+    /// Run a command in a container that runs
+    #[command(after_help = "Example:\n  onggi exec -it web sh")]
+    Exec(exec::ExecArgs),
+    /// Sit down in front of a container that runs
+    #[command(after_help = "Example:\n  onggi attach web     (leave it with Ctrl-P Ctrl-Q)")]
+    Attach(attach::AttachArgs),
+}
+
+/// `--help` alone: `-h` is the host name.
+#[derive(Debug, Args)]
+pub struct Help {
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+}
+
+impl Container {
+    /// Whether failures of ours exit with 125 (docker run(1)) and not with 1.
+    pub fn runs(&self) -> bool {
+        matches!(self, Container::Run { .. })
+    }
+}
+
+/// Does it: the exit code.
+///
+/// # Errors
+/// Those of the verb.
+pub fn container(verb: Container) -> Result<u8> {
+    match verb {
+        Container::Run { args, .. } => run::run(*args),
+        Container::Create { args, .. } => run::create(&args),
+        Container::Start(args) => life::start(&args),
+        Container::Stop(args) => life::stop(&args),
+        Container::Restart(args) => life::restart(&args),
+        Container::Kill(args) => life::kill(&args),
+        Container::Pause(args) => life::pause(&args, true),
+        Container::Unpause(args) => life::pause(&args, false),
+        Container::Rm(args) => life::rm(&args),
+        Container::Wait(args) => life::wait(&args),
+        Container::Rename(args) => life::rename(&args),
+        Container::Update(args) => life::update(&args),
+        Container::Exec(args) => exec::exec(args),
+        Container::Attach(args) => attach::attach(args),
+    }
+}

@@ -1,0 +1,160 @@
+//! `exec`: one more process in a container that runs, with the container's own settings and what the caller changes.
+//!
+//! It is a child of the command, not of the monitor: its streams are the command's business alone.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use super::foreground::{self, Signals, Streams};
+use super::home::Home;
+use super::record::{self, Record, Status};
+use super::{sweep, users};
+use crate::error::{Class, Doing, Error, Result};
+use crate::runtime::spec::{CapabilitySets, ConsoleSize, Process};
+use crate::runtime::state::Store;
+use crate::runtime::{capabilities, exec};
+use crate::sys::fd;
+use crate::sys::process::Exit;
+
+/// What to run, and how.
+#[derive(Debug, Default, Clone)]
+pub struct Request {
+    pub command: Vec<String>,
+    pub interactive: bool,
+    pub terminal: bool,
+    pub detach: bool,
+    pub env: Vec<String>,
+    pub working_dir: Option<PathBuf>,
+    /// `user`, `user:group`, by name or number.
+    pub user: Option<String>,
+    pub privileged: bool,
+    pub detach_keys: Option<Vec<u8>>,
+}
+
+/// Runs a process in a container: how it ended, or None when it goes on in the background.
+///
+/// # Errors
+/// Conflict when the container doesn't run, CommandNotFound, CommandNotRunnable.
+pub fn exec(home: &Home, record: &Record, request: &Request) -> Result<Option<Exit>> {
+    let record = sweep::settle(home, record.clone())?;
+    let doing = || format!("run a process in {}", record.name);
+    match record.status() {
+        Status::Running => {}
+        Status::Paused => {
+            let why = format!("Container {} is paused, unpause the container before exec", record.name);
+            return Err(Error::new(Class::Conflict, doing(), why).hint(format!("onggi unpause {}", record.name)));
+        }
+        status => {
+            let why = format!("container {} is not running: it is {status}", record.id);
+            return Err(Error::new(Class::Conflict, doing(), why).hint(format!("onggi start {}", record.name)));
+        }
+    }
+    // Nobody would hold the master of a terminal in the background.
+    let request = &Request { terminal: request.terminal && !request.detach, ..request.clone() };
+    let signals = if request.detach { None } else { Some(Signals::take()?) };
+    let store = Store::open(&home.oci())?;
+    let process = process(home, &store, &record, request)?;
+    let mut ends = Ends::make(request)?;
+    let asked =
+        exec::Request { process, pid_file: None, preserve_fds: 0, ignore_paused: false, console: ends.console.take(), stdio: ends.theirs.take() };
+    let running = match exec::exec(&store, &record.id, asked) {
+        // It ended while we came.
+        Err(e) if e.class == Class::System && !record.state.init.is_some_and(|init| init.lives()) => {
+            return Err(Error::new(Class::Conflict, doing(), format!("container {} is not running", record.id)));
+        }
+        running => running?,
+    };
+    let Some(signals) = signals else { return Ok(None) };
+    let mut streams = Streams { input: ends.input.take(), stdout: ends.stdout.take(), stderr: ends.stderr.take(), master: None };
+    if let Some(socket) = ends.terminal.take() {
+        let (_, fds) = fd::receive(socket.as_fd()).doing(|| "take the process' terminal".into())?;
+        let master = fds.into_iter().next().ok_or_else(|| Error::new(Class::System, "take the process' terminal", "none came"))?;
+        streams = Streams::terminal(master, request.interactive)?;
+    }
+    let manners = foreground::Manners {
+        signals_to: Some(running.pidfd.as_fd()),
+        detach: request.detach_keys.clone().filter(|_| request.terminal && request.interactive),
+    };
+    match foreground::attend(&foreground::End::Child(running.pidfd.as_fd()), streams, &signals, &manners)? {
+        foreground::Outcome::Ended(exit) => Ok(Some(exit)),
+        foreground::Outcome::Detached | foreground::Outcome::Interrupted(_) => Ok(None),
+    }
+}
+
+/// The container's own process, with what the request changes.
+fn process(home: &Home, store: &Store, record: &Record, request: &Request) -> Result<Process> {
+    let like = store.load(&record.id)?.spec.process.unwrap_or_default();
+    let mut process = Process { args: request.command.clone(), terminal: request.terminal, console_size: None, ..like };
+    if request.terminal && !process.env.iter().any(|pair| pair.starts_with("TERM=")) {
+        process.env.push("TERM=xterm".into());
+    }
+    for pair in &request.env {
+        let name = pair.split('=').next().unwrap_or_default();
+        process.env.retain(|old| old.split('=').next() != Some(name));
+        process.env.push(pair.clone());
+    }
+    if let Some(dir) = &request.working_dir {
+        process.cwd = dir.clone();
+    }
+    if let Some(wanted) = &request.user {
+        let definition = record::definition(home, &record.id)?;
+        let mut lowers = vec![home.container(&record.id).join("upper")];
+        lowers.extend(record::layer_dirs(home, &definition).into_iter().rev());
+        process.user = users::resolve(&lowers, wanted, &[])?;
+        // HOME is the new user's: init sets it when it is not there.
+        process.env.retain(|pair| !pair.starts_with("HOME="));
+    }
+    let bounding = match (request.privileged, &process.capabilities) {
+        (true, _) => capabilities::docker_set(true, &[], &[])?,
+        (false, Some(sets)) => sets.bounding.clone(),
+        (false, None) => Vec::new(),
+    };
+    let held = if process.user.uid == 0 { bounding.clone() } else { Vec::new() };
+    process.capabilities = Some(CapabilitySets { bounding, effective: held.clone(), permitted: held, ..CapabilitySets::default() });
+    if request.terminal
+        && let Some(size) = foreground::our_size()
+    {
+        process.console_size = Some(ConsoleSize { height: size.rows.into(), width: size.columns.into() });
+    }
+    Ok(process)
+}
+
+/// The ends of its streams: its own, and ours.
+struct Ends {
+    theirs: Option<[OwnedFd; 3]>,
+    input: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    console: Option<OwnedFd>,
+    terminal: Option<OwnedFd>,
+}
+
+impl Ends {
+    fn make(request: &Request) -> Result<Ends> {
+        let doing = || "make the process' streams".to_string();
+        let mut ends = Ends { theirs: None, input: None, stdout: None, stderr: None, console: None, terminal: None };
+        if request.terminal {
+            let (ours, theirs) = fd::message_pair().doing(doing)?;
+            (ends.console, ends.terminal) = (Some(theirs), Some(ours));
+            return Ok(ends);
+        }
+        // Descriptors of nobody's but its own: a null that is opened anew is never the caller's (and keeps its owner).
+        let null = || std::fs::File::options().read(true).write(true).open("/dev/null").doing(doing).map(OwnedFd::from);
+        if request.detach {
+            ends.theirs = Some([null()?, null()?, null()?]);
+            return Ok(ends);
+        }
+        let stdin = if request.interactive {
+            let (read, write) = fd::pipe().doing(doing)?;
+            ends.input = Some(write);
+            read
+        } else {
+            null()?
+        };
+        let (out_read, out_write) = fd::pipe().doing(doing)?;
+        let (err_read, err_write) = fd::pipe().doing(doing)?;
+        (ends.stdout, ends.stderr) = (Some(out_read), Some(err_read));
+        ends.theirs = Some([stdin, out_write, err_write]);
+        Ok(ends)
+    }
+}

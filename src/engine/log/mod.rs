@@ -1,0 +1,2 @@
+pub mod writer;
+pub use writer::{Options, Stream, Writer};

@@ -1,0 +1,322 @@
+//! The monitor: one small process for each container that runs. It is the parent of the container's first process, holds its streams,
+//! writes its log, learns its exit status, and starts it again when its policy says so. It has left the terminal from which it came,
+//! and goes when the container has ended for good.
+//!
+//! ```text
+//! command ── fork ──> monitor ── clone3 ──> the container's first process
+//!    │  asks, is told    │ <── what it writes ──┘
+//!    └── pipes ──────────┘
+//! ```
+//! One loop over poll(2), no thread. When the monitor is killed, the kernel kills the container with it (PR_SET_PDEATHSIG), and the
+//! next command clears up (`sweep`).
+//!
+//! See it: `ps -o pid,ppid,sid,tty,rss,args -C onggi-monitor`. Read: setsid(2), poll(2), waitid(2), prctl(2).
+
+pub mod control;
+mod desk;
+mod health;
+pub mod life;
+mod restart;
+mod serve;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant, SystemTime};
+
+use self::control::{Attach, Tell};
+use self::desk::Client;
+use self::health::Health;
+use self::life::Life;
+use super::foreground::Signals;
+use super::home::Home;
+use super::log::{self, Writer};
+use super::record::{self, Definition, Held, Status};
+use super::{config, remove, sweep};
+use crate::error::{Class, Doing, Error, Result};
+use crate::runtime::state::{ProcessId, Store};
+use crate::runtime::{explain, lifecycle};
+use crate::sys::fd;
+use crate::sys::process::{self, Clone, Exit, Forked};
+
+/// Forks the monitor of a container, whose lock the caller holds. It speaks first: warnings, `Attached` when that was asked for, then
+/// `Started` or `Failed`.
+///
+/// # Errors
+/// EAGAIN when there are too many processes.
+pub fn begin(home: &Home, id: &str, held: &Held, attach: Option<Attach>) -> Result<OwnedFd> {
+    let doing = || "start the container's monitor".to_string();
+    let (ours, theirs) = fd::message_pair().doing(doing)?;
+    match process::clone3(&Clone::default()).doing(doing)? {
+        Forked::Parent { .. } => Ok(ours),
+        Forked::Child => {
+            // The lock stays held as long as one of us has it open.
+            let lock = fd::duplicate(held.file().as_fd());
+            let kept: Vec<BorrowedFd> = lock.iter().map(|lock| lock.as_fd()).chain([theirs.as_fd()]).collect();
+            let outcome = leave_the_terminal(&kept).and_then(|()| Monitor::new(home, id));
+            match outcome {
+                Ok(mut monitor) => monitor.watch(theirs, lock.ok(), attach),
+                Err(e) => drop(control::send(theirs.as_fd(), &Tell::Failed(Box::new(e)), &[])),
+            }
+            process::exit_now(0)
+        }
+    }
+}
+
+/// From here on no terminal, no working directory and no descriptor of the caller's is held; only `kept` ones stay.
+fn leave_the_terminal(kept: &[BorrowedFd]) -> Result<()> {
+    let doing = || "leave the terminal".to_string();
+    process::setsid().doing(doing)?;
+    process::set_name(c"onggi-monitor");
+    process::umask(0o022);
+    std::env::set_current_dir("/").doing(doing)?;
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null").doing(doing)?;
+    for number in 0..3 {
+        fd::dup_onto(null.as_fd(), number).doing(doing)?;
+    }
+    drop(null);
+    let kept: Vec<BorrowedFd> = kept.iter().copied().chain(explain::output()).collect();
+    process::close_all_but(3, &kept).doing(doing)
+}
+
+struct Monitor<'a> {
+    home: &'a Home,
+    id: String,
+    definition: Definition,
+    store: Store,
+    signals: Signals,
+    listener: OwnedFd,
+    clients: Vec<Client>,
+    log: Writer,
+    health: Option<Health>,
+    /// When SIGKILL follows the stop signal that a SIGTERM of ours was turned into.
+    killing_at: Option<Instant>,
+}
+
+impl<'a> Monitor<'a> {
+    fn new(home: &'a Home, id: &str) -> Result<Monitor<'a>> {
+        let definition = record::definition(home, id)?;
+        let log = &definition.request.log;
+        let options = log::Options { kept: log.kept, max_size: log.max_size, max_file: log.max_file };
+        Ok(Monitor {
+            home,
+            id: id.into(),
+            store: Store::open(&home.oci())?,
+            signals: Signals::take()?,
+            listener: control::listen(home, id)?,
+            clients: Vec::new(),
+            log: Writer::open(&home.log(id), &options)?,
+            definition,
+            health: None,
+            killing_at: None,
+        })
+    }
+
+    /// All lives of the container, one after the other.
+    fn watch(&mut self, socket: OwnedFd, lock: Option<OwnedFd>, attach: Option<Attach>) {
+        let first = self.begin_first(socket, attach);
+        drop(lock);
+        let Some(mut life) = first else { return };
+        explain::end();
+        // What was left behind by others is nobody's: while the program runs there is time.
+        let _ = sweep::sweep(self.home);
+        let mut patience = restart::Patience::default();
+        loop {
+            let exit = self.serve(&mut life);
+            match self.ended(&mut life, exit, &mut patience) {
+                Some(wait) if self.pause(wait) => {}
+                _ => break,
+            }
+            match self.begin_again() {
+                Some(next) => life = next,
+                None => break,
+            }
+        }
+        self.finish();
+    }
+
+    /// The first start: whoever asked for it is told how it went.
+    fn begin_first(&mut self, socket: OwnedFd, attach: Option<Attach>) -> Option<Life> {
+        let mut client = Client::new(socket);
+        match self.start(Some((&mut client, attach)), false) {
+            Ok(life) => {
+                let started = control::send(client.socket.as_fd(), &Tell::Started { init: life.init }, &[]).is_ok();
+                if started && attach.is_some() {
+                    self.clients.push(client);
+                }
+                Some(life)
+            }
+            Err(e) => {
+                self.failed(&e, false);
+                let _ = control::send(client.socket.as_fd(), &Tell::Failed(Box::new(e)), &[]);
+                None
+            }
+        }
+    }
+
+    fn begin_again(&mut self) -> Option<Life> {
+        match self.start(None, true) {
+            Ok(life) => Some(life),
+            Err(e) => {
+                self.failed(&e, true);
+                None
+            }
+        }
+    }
+
+    /// Creates the container, says in its record that it runs, and lets its program start.
+    fn start(&mut self, first: Option<(&mut Client, Option<Attach>)>, again: bool) -> Result<Life> {
+        // A life that was not cleared up: its monitor was killed.
+        lifecycle::delete(&self.store, &self.id, true)?;
+        let before = record::load(self.home, &self.id)?;
+        let mut life = life::create(self.home, &self.store, &before, &self.definition)?;
+        let started = self.attach_and_start(&mut life, first, again);
+        if started.is_err() {
+            let _ = lifecycle::delete(&self.store, &self.id, true);
+        }
+        started.map(|()| life)
+    }
+
+    fn attach_and_start(&mut self, life: &mut Life, first: Option<(&mut Client, Option<Attach>)>, again: bool) -> Result<()> {
+        if let Some((client, attach)) = first {
+            for words in &life.warnings {
+                let _ = control::send(client.socket.as_fd(), &Tell::Warning(words.clone()), &[]);
+            }
+            if let Some(wants) = attach {
+                client.attach(&wants, life, true)?;
+                self.close_once(&wants, life);
+            }
+        }
+        let us = ProcessId::now(std::process::id() as i32);
+        let save = |record: &mut record::Record| {
+            record.state.status = Status::Running;
+            record.state.monitor = us;
+            record.state.boot = record::boot_id();
+            record.state.init = Some(life.init);
+            record.state.cgroup = life.cgroup.clone();
+            record.state.started = Some(crate::clock::rfc3339(SystemTime::now()));
+            record.state.error.clear();
+            record.state.oom_killed = false;
+            record.state.exit_code = 0;
+            record.state.stopped = false;
+            record.state.restarts = if again { record.state.restarts + 1 } else { 0 };
+        };
+        self.health = config::health_check(&self.definition.request, &self.definition.image).map(Health::new);
+        let health = self.health.as_ref().map(|health| health.now.clone());
+        let marked = us.map_or(Ok(()), |us| record::mark_running(self.home, &self.id, us));
+        marked.and_then(|()| {
+            let change = |record: &mut record::Record| {
+                save(record);
+                record.state.health = health;
+            };
+            self.change(again, change).map(drop)
+        })?;
+        lifecycle::start(&self.store, &self.id)?;
+        life.began = Instant::now();
+        Ok(())
+    }
+
+    /// A container whose standard input ends with its first reader has no other writer than that.
+    fn close_once(&self, wants: &Attach, life: &mut Life) {
+        if wants.stdin && self.definition.request.stdin_once && life.master.is_none() {
+            life.input = None;
+        }
+    }
+
+    /// It could not be started.
+    fn failed(&mut self, error: &Error, again: bool) {
+        let change = |record: &mut record::Record| {
+            let began = record.state.started.is_some();
+            record.state.status = if began { Status::Exited } else { Status::Created };
+            record.state.monitor = None;
+            record.state.exit_code = i32::from(error.exit_code()).max(1);
+            if !matches!(error.class, Class::CommandNotFound | Class::CommandNotRunnable) {
+                record.state.exit_code = 128;
+            }
+            record.state.error = error.one_line();
+        };
+        let record = self.change(again, change);
+        self.leave(record.is_ok_and(|record| record.remove));
+    }
+
+    /// Changes the record. Until the first start is done, the lock is held for us.
+    fn change(&self, again: bool, change: impl FnOnce(&mut record::Record)) -> Result<record::Record> {
+        match again {
+            true => record::change(self.home, &self.id, change),
+            false => record::change_held(self.home, &self.id, change),
+        }
+    }
+
+    /// The end of all lives.
+    fn finish(&mut self) {
+        let remove = record::load(self.home, &self.id).is_ok_and(|record| record.remove);
+        let code = record::load(self.home, &self.id).map_or(255, |record| record.state.exit_code);
+        self.leave(remove);
+        self.clients.iter_mut().for_each(|client| client.dismiss(code));
+        // They may still have to read what was written before the end.
+        while self.clients.iter().any(|client| !client.is_done()) {
+            self.let_them_read(None);
+        }
+    }
+
+    /// Nobody looks after the container any more; with `--rm` it goes.
+    fn leave(&mut self, remove: bool) {
+        let _ = std::fs::remove_file(self.home.monitors().join(&self.id));
+        if remove {
+            let _ = remove::forget(self.home, &self.id);
+        }
+        // Last, for this is what those who wait for the end look at.
+        let _ = std::fs::remove_file(self.home.running(&self.id));
+    }
+
+    /// One life is over. Answers how long to wait for the next one.
+    fn ended(&mut self, life: &mut Life, exit: Exit, patience: &mut restart::Patience) -> Option<Duration> {
+        let code = exit.code();
+        let oom_killed = life.oom_killed || life.oom.as_mut().is_some_and(|oom| matches!(oom.look(), Some(Some(_))));
+        let cleared = lifecycle::delete(&self.store, &self.id, true).err();
+        let killed = self.killing_at.is_some();
+        let mut again = false;
+        let change = |record: &mut record::Record| {
+            let stopped = record.state.stopped || killed;
+            again = restart::wanted(record.restart, code, record.state.restarts, stopped);
+            record.state.status = if again { Status::Restarting } else { Status::Exited };
+            record.state.exit_code = code;
+            record.state.oom_killed = oom_killed;
+            record.state.finished = Some(crate::clock::rfc3339(SystemTime::now()));
+            record.state.init = None;
+            record.state.cgroup = None;
+            if let Some(health) = &mut record.state.health {
+                health.status = "unhealthy".into();
+            }
+            if let Some(e) = &cleared {
+                record.state.error = e.one_line();
+            }
+            if !again {
+                record.state.monitor = None;
+            }
+        };
+        // A full disk must not make it look as if it ran: the mark goes in any case, and `status` asks for a living monitor.
+        let _ = record::change(self.home, &self.id, change);
+        self.health = None;
+        if again {
+            self.clients.iter_mut().for_each(|client| client.dismiss(code));
+        }
+        again.then(|| patience.next(life.began.elapsed()))
+    }
+
+    /// Waits between two lives; false when somebody has stopped the container meanwhile.
+    fn pause(&mut self, wait: Duration) -> bool {
+        let until = Instant::now() + wait;
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            self.let_them_read(Some(left));
+            let stopped = record::load(self.home, &self.id).map_or(true, |record| record.state.stopped);
+            if stopped || self.signals.next().is_some_and(|signal| matches!(signal, libc::SIGTERM | libc::SIGINT)) {
+                let settle = |record: &mut record::Record| {
+                    record.state.status = Status::Exited;
+                    record.state.monitor = None;
+                };
+                let _ = record::change(self.home, &self.id, settle);
+                return false;
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,72 @@
+//! What is done before each start: the layers stacked, the container's own files written, the OCI bundle made of it all.
+//!
+//! A container that is started again finds its upper layer as it left it; everything else is made anew from its definition.
+//!
+//! See it: `cat /var/lib/onggi/containers/*/config.json`.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use super::config::{self, Defaults, Facts};
+use super::home::Home;
+use super::record::{Definition, Record, layer_dirs};
+use super::request::{NetworkMode, Request};
+use super::{create, etc_files, users};
+use crate::error::{Doing, Result};
+use crate::id;
+use crate::image::snapshot::{self, Mounted};
+use crate::runtime::bundle::{self, Bundle};
+
+/// A bundle, ready to be created.
+pub struct Prepared {
+    pub bundle: Bundle,
+    /// The root file system, mounted and attached nowhere; None when it is a copy in the bundle.
+    pub rootfs: Option<OwnedFd>,
+    /// Why the layers were copied instead of stacked.
+    pub warning: Option<String>,
+}
+
+/// Prepares a start.
+///
+/// # Errors
+/// NotFound for a layer that is gone, Invalid for a request that doesn't fit the image, ENOSPC.
+pub fn prepare(home: &Home, record: &Record, definition: &Definition) -> Result<Prepared> {
+    let dir = home.container(&record.id);
+    let request = &definition.request;
+    let layers = snapshot::prepare(&layer_dirs(home, definition), &dir)?;
+    let (place, rootfs, warning) = root_file_system(&layers, &dir)?;
+    let files = etc_files::write(&dir, request, &hostname(request, &record.id))?;
+    let user = users::resolve(&layers.lowers, request.user.as_deref().unwrap_or(&definition.image.user), &request.groups)?;
+    let facts = Facts {
+        id: &record.id,
+        image: &Defaults::of(&definition.image),
+        user,
+        rootfs: place,
+        files,
+        init: if request.init { Some(create::install_init(home)?) } else { None },
+        rootless: home.rootless,
+    };
+    let spec = config::spec(request, &facts)?;
+    bundle::write(&dir, &spec)?;
+    Ok(Prepared { bundle: Bundle { dir, spec }, rootfs, warning })
+}
+
+/// The layers stacked: a mount attached nowhere and the place where it shall be, or a copy.
+fn root_file_system(layers: &snapshot::Prepared, dir: &Path) -> Result<(PathBuf, Option<OwnedFd>, Option<String>)> {
+    match snapshot::mount(layers)? {
+        Mounted::Overlay(mount) => {
+            let place = dir.join("merged");
+            std::fs::create_dir_all(&place).doing(|| format!("make {}", place.display()))?;
+            Ok((place, Some(mount), None))
+        }
+        Mounted::Copied { path, reason } => Ok((path, None, Some(format!("the image was copied, which is slow: {reason}")))),
+    }
+}
+
+fn hostname(request: &Request, id: &str) -> String {
+    match (&request.hostname, request.network) {
+        (Some(name), _) => name.clone(),
+        (None, NetworkMode::Host) => nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        _ => id::short(id).to_string(),
+    }
+}

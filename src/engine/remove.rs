@@ -1,0 +1,101 @@
+//! `rm`: a container goes, with all that it wrote.
+//!
+//! Its folder is renamed away first: from that instant it is not there any more, and what is left of the folder after a `kill -9` is
+//! rubbish that the next command clears.
+
+use std::path::Path;
+
+use super::home::Home;
+use super::record::{self, Record, Status};
+use super::{names, stop, sweep};
+use crate::error::{Class, Doing, Error, Result};
+use crate::id;
+use crate::runtime::lifecycle;
+use crate::runtime::state::Store;
+
+/// Removes a container; with `force` one that runs, too.
+///
+/// # Errors
+/// Conflict when it runs, NotFound.
+pub fn remove(home: &Home, record: &Record, force: bool) -> Result<()> {
+    let record = sweep::settle(home, record.clone())?;
+    if record.is_active() {
+        if !force {
+            let status = record.status();
+            let why = match status {
+                Status::Paused => "container is paused and must be unpaused first".to_string(),
+                _ => format!("container is {status}: stop the container before removing or force remove"),
+            };
+            let doing = format!("remove container \"{}\"", record.name);
+            return Err(Error::new(Class::Conflict, doing, why).hint(format!("onggi stop {0}, or onggi rm -f {0}", record.name)));
+        }
+        stop::kill_for_good(home, &record)?;
+    }
+    let (held, now) = match record::hold(home, &record.id) {
+        // With --rm its monitor was faster.
+        Err(e) if force && e.class == Class::NotFound => return Ok(()),
+        held => held?,
+    };
+    if now.is_active() && !force {
+        return Err(Error::new(Class::Conflict, format!("remove container \"{}\"", now.name), "it was started meanwhile"));
+    }
+    lifecycle::delete(&Store::open(&home.oci())?, &now.id, true)?;
+    forget(home, &now.id)?;
+    let _ = std::fs::remove_file(home.running(&now.id));
+    drop(held);
+    Ok(())
+}
+
+/// Removes a container's folder and name; the caller holds it, or is its monitor. What is missing is fine.
+///
+/// # Errors
+/// EBUSY, EACCES.
+pub fn forget(home: &Home, id: &str) -> Result<()> {
+    let name = record::load(home, id).map(|record| record.name);
+    let gone = home.data.join("removing").join(id);
+    let doing = || format!("remove the container {}", id::short(id));
+    std::fs::create_dir_all(home.data.join("removing")).doing(doing)?;
+    match std::fs::rename(home.container(id), &gone) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        renamed => renamed.doing(doing)?,
+    }
+    if let Ok(name) = name {
+        let link = home.name(&name);
+        if std::fs::read_link(&link).is_ok_and(|owner| owner == Path::new(id)) {
+            let _ = std::fs::remove_file(link);
+        }
+    }
+    match std::fs::remove_dir_all(&gone) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed.doing(doing),
+    }
+}
+
+/// Clears what removals that were killed have left. What can't be removed now is tried again by the next.
+pub fn sweep(home: &Home) {
+    for entry in std::fs::read_dir(home.data.join("removing")).into_iter().flatten().flatten() {
+        let _ = std::fs::remove_dir_all(entry.path());
+    }
+}
+
+/// Gives a container another name.
+///
+/// # Errors
+/// Conflict for a name that is taken, Invalid for what is no name.
+pub fn rename(home: &Home, record: &Record, new: &str) -> Result<()> {
+    let new = new.strip_prefix('/').unwrap_or(new);
+    id::check_name(new)?;
+    if new == record.name {
+        return Err(Error::invalid(format!("rename {new}"), "renaming a container with the same name as its current name"));
+    }
+    let names = names::lock(home)?;
+    names.claim(new, &record.id)?;
+    let mut old = record.name.clone();
+    let change = |record: &mut Record| old = std::mem::replace(&mut record.name, new.to_string());
+    if let Err(e) = record::change(home, &record.id, change) {
+        names.release(new, &record.id);
+        return Err(e);
+    }
+    names.release(&old, &record.id);
+    Ok(())
+}
