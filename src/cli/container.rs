@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::life;
 use super::run::{self, CreateArgs, RunArgs};
-use super::{attach, exec};
+use super::{attach, exec, inspect, ps};
 use crate::error::Result;
 
 /// What can be done with containers.
@@ -62,6 +62,12 @@ pub enum Container {
     /// Sit down in front of a container that runs
     #[command(after_help = "Example:\n  onggi attach web     (leave it with Ctrl-P Ctrl-Q)")]
     Attach(attach::AttachArgs),
+    /// List containers
+    #[command(visible_aliases = ["ls", "list"], after_help = "Example:\n  onggi ps -a --filter status=exited --format 'table {{.Names}}\\t{{.Status}}'")]
+    Ps(ps::PsArgs),
+    /// Show all that is known of containers
+    #[command(after_help = "Example:\n  onggi inspect --format '{{.State.Status}} {{.State.ExitCode}}' web")]
+    Inspect(inspect::InspectArgs),
 }
 
 /// `--help` alone: `-h` is the host name.
@@ -99,5 +105,7 @@ pub fn container(verb: Container) -> Result<u8> {
         Container::Update(args) => life::update(&args),
         Container::Exec(args) => exec::exec(args),
         Container::Attach(args) => attach::attach(args),
+        Container::Ps(args) => ps::ps(&args),
+        Container::Inspect(args) => inspect::inspect(&args),
     }
 }

@@ -6,6 +6,7 @@ pub mod boot;
 pub mod change;
 pub mod config;
 pub mod create;
+pub mod describe;
 pub mod devices;
 pub mod etc_files;
 pub mod exec;
