@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::life;
 use super::run::{self, CreateArgs, RunArgs};
-use super::{attach, exec, inspect, ps};
+use super::{attach, exec, inspect, ps, stats, top};
 use crate::error::Result;
 
 /// What can be done with containers.
@@ -68,6 +68,15 @@ pub enum Container {
     /// Show all that is known of containers
     #[command(after_help = "Example:\n  onggi inspect --format '{{.State.Status}} {{.State.ExitCode}}' web")]
     Inspect(inspect::InspectArgs),
+    /// Show the processes of a container
+    #[command(after_help = "Example:\n  onggi top web -o pid,user,cmd")]
+    Top(top::TopArgs),
+    /// Show the published ports of a container
+    #[command(after_help = "Example:\n  onggi port web 80")]
+    Port(top::PortArgs),
+    /// Show what containers use: CPU, memory, network, disk
+    #[command(after_help = "Example:\n  onggi stats --no-stream web")]
+    Stats(stats::StatsArgs),
 }
 
 /// `--help` alone: `-h` is the host name.
@@ -107,5 +116,8 @@ pub fn container(verb: Container) -> Result<u8> {
         Container::Attach(args) => attach::attach(args),
         Container::Ps(args) => ps::ps(&args),
         Container::Inspect(args) => inspect::inspect(&args),
+        Container::Top(args) => top::top(&args),
+        Container::Port(args) => top::port(&args),
+        Container::Stats(args) => stats::stats(&args),
     }
 }

@@ -15,9 +15,11 @@ pub mod oci_update;
 pub mod ps;
 pub mod run;
 pub mod size;
+pub mod stats;
 pub mod system;
 pub mod table;
 pub mod template;
+pub mod top;
 pub mod values;
 pub mod volume;
 

@@ -22,6 +22,8 @@ pub mod request;
 pub mod rootless;
 pub mod run;
 pub mod start;
+pub mod stats;
 pub mod stop;
 pub mod sweep;
+pub mod top;
 pub mod users;
