@@ -2,6 +2,7 @@
 //!
 //! Read [`run`] first, a straight line; then [`monitor`], which lives as long as the container; [`record`] is what both leave on disk.
 
+pub mod about;
 pub mod boot;
 pub mod change;
 pub mod config;
@@ -10,6 +11,7 @@ pub mod describe;
 pub mod devices;
 pub mod etc_files;
 pub mod exec;
+pub mod files;
 pub mod foreground;
 pub mod home;
 pub mod log;
@@ -26,4 +28,5 @@ pub mod stats;
 pub mod stop;
 pub mod sweep;
 pub mod top;
+pub mod usage;
 pub mod users;
