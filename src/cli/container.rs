@@ -2,9 +2,10 @@
 
 use clap::{Args, Subcommand};
 
+use super::create::{self, CreateArgs};
 use super::life;
-use super::run::{self, CreateArgs, RunArgs};
-use super::{attach, exec};
+use super::run::{self, RunArgs};
+use super::{attach, commit, cp, diff, exec, export};
 use crate::error::Result;
 
 /// What can be done with containers.
@@ -62,6 +63,21 @@ pub enum Container {
     /// Sit down in front of a container that runs
     #[command(after_help = "Example:\n  onggi attach web     (leave it with Ctrl-P Ctrl-Q)")]
     Attach(attach::AttachArgs),
+    /// Copy files between a container and this machine
+    #[command(
+        override_usage = "onggi cp [OPTIONS] CONTAINER:SOURCE DESTINATION|-\n       onggi cp [OPTIONS] SOURCE|- CONTAINER:DESTINATION",
+        after_help = cp::HELP
+    )]
+    Cp(cp::CpArgs),
+    /// Show which files a container added, changed and deleted
+    #[command(after_help = "Example:\n  onggi diff web\n\nA added, C changed, D deleted.")]
+    Diff(diff::DiffArgs),
+    /// Write all files of a container as a tar archive
+    #[command(after_help = "Example:\n  onggi export -o web.tar web")]
+    Export(export::ExportArgs),
+    /// Make an image of a container
+    #[command(after_help = "Example:\n  onggi commit -m 'with curl' -c 'CMD [\"sh\"]' web my/web:1")]
+    Commit(commit::CommitArgs),
 }
 
 /// `--help` alone: `-h` is the host name.
@@ -86,7 +102,7 @@ impl Container {
 pub fn container(verb: Container) -> Result<u8> {
     match verb {
         Container::Run { args, .. } => run::run(*args),
-        Container::Create { args, .. } => run::create(&args),
+        Container::Create { args, .. } => create::create(&args),
         Container::Start(args) => life::start(&args),
         Container::Stop(args) => life::stop(&args),
         Container::Restart(args) => life::restart(&args),
@@ -99,5 +115,9 @@ pub fn container(verb: Container) -> Result<u8> {
         Container::Update(args) => life::update(&args),
         Container::Exec(args) => exec::exec(args),
         Container::Attach(args) => attach::attach(args),
+        Container::Cp(args) => cp::cp(&args),
+        Container::Diff(args) => diff::diff(&args),
+        Container::Export(args) => export::export(&args),
+        Container::Commit(args) => commit::commit(args),
     }
 }

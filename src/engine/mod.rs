@@ -9,6 +9,7 @@ pub mod create;
 pub mod devices;
 pub mod etc_files;
 pub mod exec;
+pub mod files;
 pub mod foreground;
 pub mod home;
 pub mod log;
