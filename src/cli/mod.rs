@@ -12,6 +12,7 @@ pub mod export;
 pub mod filter;
 pub mod human;
 pub mod life;
+pub mod logs;
 pub mod oci;
 pub mod oci_events;
 pub mod oci_exec;

@@ -1,76 +1,61 @@
-//! `logs --follow`: what is there, and then what comes, until the container has ended.
+//! What is there, and then what comes, until somebody has ended.
 //!
-//! inotify(7) says that something happened in the container's folder; what it was, the files tell. A file that was rotated away is read to
-//! its end through the descriptor that is open, and its successor is found by the inode, so that no line is left out and none comes twice.
+//! inotify(7) says that something happened in the file's folder; what it was, the files tell. A file that was rotated away is read to its
+//! end through the descriptor that is open, and its successor is found by the inode: no line is left out, and none comes twice.
 //!
 //! See it: `cat /proc/$(pgrep -f 'onggi logs')/fdinfo/*`. Read: inotify(7).
 
-use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::reader::{Reader, Rest, Take, Wanted, generations, identity};
+use super::lines::{Lines, Rest};
 use crate::error::{Doing, Result};
 use crate::sys::watch;
 
 /// How often those are looked at who can't say that they are gone, in milliseconds: a monitor that was killed.
 const GLANCE: u16 = 500;
 
-/// Gives `take` what is there and what comes, until the container has ended (`lives` says no) or the time of `wanted.until` is over.
-/// `mark` is the file that goes with the container.
+/// How long one follows.
+pub struct Follow<'a> {
+    /// Whether more may come.
+    pub lives: &'a dyn Fn() -> bool,
+    /// A file that goes when whoever writes has ended.
+    pub mark: Option<&'a Path>,
+    pub until: Option<SystemTime>,
+}
+
+/// Gives `each` the lines (the last `tail` of those that are there), and None whenever there is no other one for now.
 ///
 /// # Errors
-/// EACCES; EMFILE, ENOSPC of inotify; those of `take`.
-pub fn follow(path: &Path, wanted: &Wanted, mark: &Path, lives: &dyn Fn() -> bool, take: &mut Take) -> Result<()> {
-    let doing = || format!("follow the log {}", path.display());
+/// EACCES; EMFILE, ENOSPC of inotify; those of `each`.
+pub fn lines(path: &Path, tail: Option<u64>, follow: &Follow, each: &mut dyn FnMut(Option<&[u8]>) -> Result<Rest>) -> Result<()> {
+    let doing = || format!("follow {}", path.display());
     let folder = path.parent().unwrap_or(path);
     // Before the first look: what happens after that look makes it readable.
-    let changes = watch::changed(&[folder, mark]).doing(doing)?;
-    let mut reader = Reader::open(path, wanted)?;
+    let watched: Vec<&Path> = std::iter::once(folder).chain(follow.mark).collect();
+    let changes = watch::changed(&watched).doing(doing)?;
+    let mut lines = Lines::open(path, tail)?;
     loop {
         watch::drain(changes.as_fd());
         // Asked before the file is read: what was written before the end is in it.
-        let is_last = !lives() || wanted.until.is_some_and(|until| SystemTime::now() > until);
-        reader.notice_truncation().doing(doing)?;
-        if reader.rest(take)? == Rest::Later {
-            return take(None).doing(doing);
+        let is_last = !(follow.lives)() || follow.until.is_some_and(|until| SystemTime::now() > until);
+        lines.notice_truncation().doing(doing)?;
+        if lines.rest(&mut |line| each(Some(line)))? == Rest::Later {
+            return each(None).map(drop);
         }
-        if reader.next_file() || turn(&mut reader, path, take)? {
+        if lines.next_file() || lines.turn(path, &mut |line| each(Some(line)))? {
             continue;
         }
-        take(None).doing(doing)?;
+        each(None)?;
         if is_last {
             return Ok(());
         }
-        watch::wait_readable(changes.as_fd(), Some(patience(wanted.until))).doing(doing)?;
+        watch::wait_readable(changes.as_fd(), Some(patience(follow.until))).doing(doing)?;
     }
 }
 
 fn patience(until: Option<SystemTime>) -> u16 {
     let left = until.map(|until| until.duration_since(SystemTime::now()).unwrap_or_default().as_millis() + 1);
     left.map_or(GLANCE, |left| left.min(u128::from(GLANCE)) as u16)
-}
-
-/// Goes on in a younger file when there is one.
-fn turn(reader: &mut Reader, path: &Path, take: &mut Take) -> Result<bool> {
-    let doing = || format!("follow the log {}", path.display());
-    let Some(current) = reader.file.as_ref().map(identity).transpose().doing(doing)? else {
-        reader.append(generations(path).doing(doing)?);
-        return Ok(reader.next_file());
-    };
-    // Between two files, or removed with its container: nothing younger is there.
-    let Ok(youngest) = File::open(path) else { return Ok(false) };
-    if identity(&youngest).doing(doing)? == current {
-        return Ok(false);
-    }
-    // It gets nothing more; what it got since we were at its end is still to be read.
-    if reader.rest(take)? == Rest::Later {
-        return Ok(false);
-    }
-    let mut files = generations(path).doing(doing)?;
-    let at = files.iter().position(|file| identity(file).is_ok_and(|one| one == current));
-    // Not there any more: so fast was it rotated that what lies between is gone, and the oldest is next.
-    reader.append(files.drain(at.map_or(0, |at| at + 1)..));
-    Ok(reader.next_file())
 }

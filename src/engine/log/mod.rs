@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 pub mod entry;
 pub mod follow;
+pub mod lines;
 pub mod reader;
 #[cfg(test)]
 mod tests;
