@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use onggi::cli::container::{Container, container};
 use onggi::cli::system::{self, System};
-use onggi::cli::{complain, doctor, oci};
+use onggi::cli::{complain, doctor, events, oci};
 use onggi::engine::rootless;
 use onggi::error::Result;
 use onggi::runtime::{explain, own_program};
@@ -49,6 +49,9 @@ enum Command {
         #[command(subcommand)]
         verb: System,
     },
+    /// Show what is done to containers and images, as it happens
+    #[command(after_help = "Example:\n  onggi events --since 1h --filter event=die")]
+    Events(events::EventsArgs),
     /// See how a container is made, in less than a minute
     Tour(tour::TourArgs),
     /// Say what this machine can do for containers, and the remedy for what it can't
@@ -98,6 +101,10 @@ fn dispatch(onggi: Onggi) -> Result<u8> {
             rootless::enter()?;
             own_program::protect()?;
             system::system(&verb)
+        }
+        Command::Events(args) => {
+            rootless::enter()?;
+            events::events(&args)
         }
         Command::Tour(args) => {
             rootless::enter()?;

@@ -7,6 +7,7 @@ pub mod cp;
 pub mod create;
 pub mod diff;
 pub mod doctor;
+pub mod events;
 pub mod exec;
 pub mod export;
 pub mod filter;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::events::{EventsArgs, events};
 use super::{complain, say};
 use crate::engine::boot;
 use crate::engine::home::Home;
@@ -16,6 +17,9 @@ pub enum System {
     /// Start the containers whose restart policy says so, as after the machine's start
     #[command(after_help = "Example:\n  onggi system boot --unit | sudo tee /etc/systemd/system/onggi.service\n  sudo systemctl enable onggi")]
     Boot(BootArgs),
+    /// Show what is done to containers and images, as it happens
+    #[command(after_help = "Example:\n  onggi system events --since 1h --filter event=die")]
+    Events(EventsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -32,6 +36,7 @@ pub struct BootArgs {
 pub fn system(verb: &System) -> Result<u8> {
     match verb {
         System::Boot(args) => boot(args),
+        System::Events(args) => events(args),
     }
 }
 

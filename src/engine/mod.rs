@@ -8,6 +8,7 @@ pub mod config;
 pub mod create;
 pub mod devices;
 pub mod etc_files;
+pub mod events;
 pub mod exec;
 pub mod files;
 pub mod foreground;
