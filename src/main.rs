@@ -7,7 +7,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use onggi::cli::container::{self, Container, Noun};
 use onggi::cli::images::{self, Image, Images};
 use onggi::cli::system::{self, System};
-use onggi::cli::{complain, complete, doctor, info, man, oci};
+use onggi::cli::{complain, complete, doctor, events, info, man, oci};
 use onggi::engine::rootless;
 use onggi::error::Result;
 use onggi::runtime::{explain, own_program};
@@ -50,6 +50,9 @@ enum Command {
         #[command(subcommand)]
         verb: System,
     },
+    /// Show what is done to containers and images, as it happens
+    #[command(after_help = "Example:\n  onggi events --since 1h --filter event=die")]
+    Events(events::EventsArgs),
     #[command(flatten)]
     Images(Images),
     /// Images: `onggi image ls`
@@ -123,6 +126,9 @@ fn dispatch(onggi: Onggi) -> Result<u8> {
             own_program::protect()?;
             system::system(&verb)
         }
+        Command::Events(args) => {
+            rootless::enter()?;
+            events::events(&args)
         Command::Images(verb) => {
             rootless::enter()?;
             images::images(verb)

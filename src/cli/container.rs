@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use super::create::{self, CreateArgs};
 use super::life;
 use super::run::{self, RunArgs};
-use super::{attach, commit, cp, diff, exec, export, inspect, prune, ps, stats, top};
+use super::{attach, commit, cp, diff, exec, export, inspect, logs, prune, ps, stats, top};
 use crate::error::Result;
 
 /// What can be done with containers.
@@ -57,6 +57,9 @@ pub enum Container {
     /// Change limits and the restart policy of containers
     #[command(after_help = "Example:\n  onggi update --memory 256m --cpus 0.5 web")]
     Update(Box<life::UpdateArgs>),
+    /// Show what a container has said
+    #[command(after_help = "Example:\n  onggi logs -f --tail 20 web")]
+    Logs(logs::LogsArgs),
     /// Run a command in a container that runs
     #[command(after_help = "Example:\n  onggi exec -it web sh")]
     Exec(exec::ExecArgs),
@@ -149,6 +152,7 @@ pub fn container(verb: Container) -> Result<u8> {
         Container::Wait(args) => life::wait(&args),
         Container::Rename(args) => life::rename(&args),
         Container::Update(args) => life::update(&args),
+        Container::Logs(args) => logs::logs(&args),
         Container::Exec(args) => exec::exec(args),
         Container::Attach(args) => attach::attach(args),
         Container::Ps(args) => ps::ps(&args),

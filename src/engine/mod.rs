@@ -10,6 +10,7 @@ pub mod create;
 pub mod describe;
 pub mod devices;
 pub mod etc_files;
+pub mod events;
 pub mod exec;
 pub mod files;
 pub mod foreground;
