@@ -4,7 +4,8 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use onggi::cli::container::{Container, container};
+use onggi::cli::container::{self, Container, Noun};
+use onggi::cli::images::{self, Image, Images};
 use onggi::cli::system::{self, System};
 use onggi::cli::{complain, doctor, oci};
 use onggi::engine::rootless;
@@ -42,12 +43,19 @@ enum Command {
     /// The same verbs by their noun: `onggi container ls`
     Container {
         #[command(subcommand)]
-        verb: Container,
+        noun: Noun,
     },
     /// The engine as a whole: start what shall come back
     System {
         #[command(subcommand)]
         verb: System,
+    },
+    #[command(flatten)]
+    Images(Images),
+    /// Images: `onggi image ls`
+    Image {
+        #[command(subcommand)]
+        verb: Image,
     },
     /// See how a container is made, in less than a minute
     Tour(tour::TourArgs),
@@ -72,7 +80,7 @@ fn main() -> ExitCode {
         }
     };
     // Docker's commands exit with 1 when they fail; only `run` has codes of its own for who failed.
-    let runs = matches!(&onggi.command, Command::Verb(verb) | Command::Container { verb } if verb.runs());
+    let runs = matches!(&onggi.command, Command::Verb(verb) | Command::Container { noun: Noun::Verb(verb) } if verb.runs());
     match dispatch(onggi) {
         Ok(code) => code.into(),
         Err(error) => {
@@ -89,15 +97,28 @@ fn dispatch(onggi: Onggi) -> Result<u8> {
         explain::begin(form, std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())?;
     }
     match onggi.command {
-        Command::Verb(verb) | Command::Container { verb } => {
+        Command::Verb(verb) => {
             rootless::enter()?;
             own_program::protect()?;
-            container(verb)
+            container::container(verb)
+        }
+        Command::Container { noun } => {
+            rootless::enter()?;
+            own_program::protect()?;
+            container::noun(noun)
         }
         Command::System { verb } => {
             rootless::enter()?;
             own_program::protect()?;
             system::system(&verb)
+        }
+        Command::Images(verb) => {
+            rootless::enter()?;
+            images::images(verb)
+        }
+        Command::Image { verb } => {
+            rootless::enter()?;
+            images::image(verb)
         }
         Command::Tour(args) => {
             rootless::enter()?;

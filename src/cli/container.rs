@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use super::create::{self, CreateArgs};
 use super::life;
 use super::run::{self, RunArgs};
-use super::{attach, commit, cp, diff, exec, export};
+use super::{attach, commit, cp, diff, exec, export, prune};
 use crate::error::Result;
 
 /// What can be done with containers.
@@ -78,6 +78,27 @@ pub enum Container {
     /// Make an image of a container
     #[command(after_help = "Example:\n  onggi commit -m 'with curl' -c 'CMD [\"sh\"]' web my/web:1")]
     Commit(commit::CommitArgs),
+}
+
+/// The verbs behind the noun: all of those, and some that are only here.
+#[derive(Debug, Subcommand)]
+pub enum Noun {
+    #[command(flatten)]
+    Verb(Container),
+    /// Remove all containers that don't run
+    #[command(after_help = "Example:\n  onggi container prune -f --filter until=24h")]
+    Prune(prune::PruneArgs),
+}
+
+/// Does it: the exit code.
+///
+/// # Errors
+/// Those of the verb.
+pub fn noun(noun: Noun) -> Result<u8> {
+    match noun {
+        Noun::Verb(verb) => container(verb),
+        Noun::Prune(args) => prune::containers(&args),
+    }
 }
 
 /// `--help` alone: `-h` is the host name.
