@@ -6,12 +6,16 @@
 //!
 //! See it: `cat /proc/P/uid_map`. Read: user_namespaces(7), newuidmap(1), subuid(5).
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 
 use nix::unistd::{getegid, geteuid};
 
+use super::home::Home;
 use crate::error::{Class, Doing, Error, Result};
 use crate::runtime::spec::IdMapping;
+use crate::runtime::state::ProcessId;
 use crate::runtime::sync::{self, Message};
 use crate::runtime::{own_program, users};
 use crate::sys::namespace::{self, CLONE_NEWNS, CLONE_NEWUSER};
@@ -33,6 +37,12 @@ pub fn enter() -> Result<()> {
     if geteuid().is_root() {
         return Ok(());
     }
+    if let Some(namespace) = of_running() {
+        because(&MOVE);
+        namespace::setns(namespace.as_fd(), CLONE_NEWUSER).doing(|| "enter the user namespace of the containers that run".into())?;
+        namespace::unshare(CLONE_NEWNS).doing(|| "make a mount namespace".into())?;
+        return begin_anew();
+    }
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     let (uids, gids) = (mappings("/etc/subuid", uid), mappings("/etc/subgid", gid));
     because(&MOVE);
@@ -40,10 +50,27 @@ pub fn enter() -> Result<()> {
     let forbidden = |e: Error| e.hint("this host forbids user namespaces to ordinary users; `onggi doctor` says which setting and how to change it");
     namespace::unshare(CLONE_NEWUSER | CLONE_NEWNS).doing(|| "make a user namespace".into()).map_err(forbidden)?;
     map_writer.finish()?;
+    begin_anew()
+}
+
+fn begin_anew() -> Result<()> {
     users::become_root()?;
     // The new self runs from a read-only mount, which we may make now: see own_program.
     let copy = own_program::read_only().doing(|| "start from a read-only copy of this program".into())?;
     own_program::restart(&copy)
+}
+
+/// The user namespace of this user's containers, if one runs: who is in another has no rights over them.
+fn of_running() -> Option<File> {
+    let marks = std::fs::read_dir(Home::find().ok()?.run.join("running")).ok()?;
+    marks.flatten().find_map(|mark| {
+        let monitor: ProcessId = serde_json::from_slice(&std::fs::read(mark.path()).ok()?).ok()?;
+        let _handle = monitor.open().ok()??;
+        let namespace = File::open(format!("/proc/{}/ns/user", monitor.pid)).ok()?;
+        // Asked again behind the open: the number may have become a stranger's in between. And root's own is not to be entered.
+        let is_ours = |file: &File| std::fs::metadata("/proc/self/ns/user").is_ok_and(|own| file.metadata().is_ok_and(|it| it.ino() != own.ino()));
+        (monitor.lives() && is_ours(&namespace)).then_some(namespace)
+    })
 }
 
 /// One's own id as root, and behind it the range of the file, when there is one that newuidmap can grant.

@@ -15,7 +15,7 @@ pub mod digest;
 mod durable;
 mod host_programs;
 pub mod instruction;
-mod layer_entry;
+pub mod layer_entry;
 pub mod layers;
 mod libraries;
 pub mod list;
@@ -30,8 +30,8 @@ pub mod resolve;
 pub mod save;
 pub mod snapshot;
 pub mod store;
-mod tar_header;
-mod tar_reader;
+pub mod tar_header;
+pub mod tar_reader;
 #[cfg(test)]
 mod testing;
 

@@ -37,8 +37,27 @@ use crate::sys::{path, xattr};
 /// # Errors
 /// Unsupported for a file whose name begins with `.wh.`, which a layer can only say of deletions; EACCES, and those of `out`.
 pub fn layer(upper: &Path, out: impl Write) -> Result<()> {
+    layer_without(upper, &[], out)
+}
+
+/// The same without the files and folders of these names, as long as they are empty: places that were made only to mount on them.
+///
+/// # Errors
+/// As [`layer`].
+pub fn layer_without(upper: &Path, places: &[&str], out: impl Write) -> Result<()> {
     let root = path::open_root(upper).doing(|| format!("open {}", upper.display()))?;
-    whole(root.as_fd(), out, true)
+    let mut packing = Packing::new(out, true);
+    packing.left_out = places.iter().map(|place| place.as_bytes().to_vec()).collect();
+    packing.folder(root.as_fd(), root.as_fd(), OsStr::new("."), b"./")?;
+    packing.end()
+}
+
+/// An archive of nothing.
+///
+/// # Errors
+/// Those of `out`.
+pub fn empty(out: impl Write) -> Result<()> {
+    Packing::new(out, true).end()
 }
 
 /// Writes all that is below `root`, sockets left out.
@@ -46,7 +65,9 @@ pub fn layer(upper: &Path, out: impl Write) -> Result<()> {
 /// # Errors
 /// EACCES, and those of `out`.
 pub fn tree(root: BorrowedFd, out: impl Write) -> Result<()> {
-    whole(root, out, false)
+    let mut packing = Packing::new(out, false);
+    packing.folder(root, root, OsStr::new("."), b"./")?;
+    packing.end()
 }
 
 /// Writes what is called `name` in `folder`, with all that is below it, under the name `called`.
@@ -59,23 +80,18 @@ pub fn one(folder: BorrowedFd, name: &OsStr, called: &OsStr, out: impl Write) ->
     packing.end()
 }
 
-fn whole(root: BorrowedFd, out: impl Write, is_layer: bool) -> Result<()> {
-    let mut packing = Packing::new(out, is_layer);
-    packing.folder(root, root, OsStr::new("."), b"./")?;
-    packing.end()
-}
-
 struct Packing<W> {
     out: W,
     is_layer: bool,
     /// Inodes with more than one name, and the first of them.
     linked: HashMap<(u64, u64), Vec<u8>>,
+    left_out: Vec<Vec<u8>>,
     buffer: Vec<u8>,
 }
 
 impl<W: Write> Packing<W> {
     fn new(out: W, is_layer: bool) -> Packing<W> {
-        Packing { out, is_layer, linked: HashMap::new(), buffer: vec![0u8; 256 << 10] }
+        Packing { out, is_layer, linked: HashMap::new(), left_out: Vec::new(), buffer: vec![0u8; 256 << 10] }
     }
 
     fn end(mut self) -> Result<()> {
@@ -90,6 +106,9 @@ impl<W: Write> Packing<W> {
         let inside = if path == b"./" { &b""[..] } else { path };
         if opaque {
             self.mark(&[inside, b".wh..wh..opq"].concat())?;
+        }
+        if crate::sys::mount::is_the_kernels(folder) {
+            return Ok(());
         }
         for name in names(folder).doing(|| doing(path))? {
             self.entry(folder, &name, &[inside, name.as_bytes()].concat())?;
@@ -106,6 +125,9 @@ impl<W: Write> Packing<W> {
             found => found.doing(|| doing(path))?,
         };
         let stat = path::stat(found.as_fd()).doing(|| doing(path))?;
+        if self.left_out.iter().any(|place| place == path) && is_empty(found.as_fd(), &stat) {
+            return Ok(());
+        }
         let kind = match stat.st_mode & libc::S_IFMT {
             libc::S_IFDIR => return self.folder(found.as_fd(), folder, name, &[path, b"/"].concat()),
             libc::S_IFCHR if self.is_layer && is_whiteout(&stat) => return self.whiteout(name, path),
@@ -209,6 +231,14 @@ fn names(folder: BorrowedFd) -> nix::Result<Vec<OsString>> {
     }
     names.sort();
     Ok(names)
+}
+
+fn is_empty(found: BorrowedFd, stat: &libc::stat) -> bool {
+    match stat.st_mode & libc::S_IFMT {
+        libc::S_IFREG => stat.st_size == 0,
+        libc::S_IFDIR => names(found).is_ok_and(|names| names.is_empty()),
+        _ => false,
+    }
 }
 
 fn is_opaque(folder: BorrowedFd, name: &OsStr) -> bool {

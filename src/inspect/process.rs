@@ -46,7 +46,7 @@ pub fn namespace(who: &str, kind: &str) -> Result<Fact> {
     Ok(Fact::new(link.to_string_lossy(), format!("readlink {path}")))
 }
 
-/// The session that a process belongs to, and its terminal: `session 4711, terminal 34817` (0 is none; proc_pid_stat(5), fields 6, 7).
+/// Whose setsid(2) a process lives under, and its terminal, or that it has none (proc_pid_stat(5), fields 6 and 7).
 ///
 /// # Errors
 /// NotFound when the process is gone.
