@@ -127,7 +127,7 @@ fn entry(dice: &mut Dice, archive: &mut Vec<u8>, outside: &str) {
     let targets = ["a", "/etc/passwd", "/", "..", ".", "", "link", "/proc/self/root", "../../../../../../etc", outside, &far, &up];
     let kinds =
         [b'0', b'0', b'0', b'1', b'1', b'2', b'2', b'2', b'3', b'4', b'5', b'5', b'6', b'7', b'S', b'L', b'K', b'x', b'g', b'V', b'M', 0, 0xff];
-    let mut kind = if dice.roll(3) == 0 { *dice.one(&kinds) } else { *dice.one(b"000122235567") };
+    let mut kind = if dice.roll(3) == 0 { *dice.one(&kinds) } else { *dice.one(b"000022225567") };
     let plain = ["a", "a/b", "link", "link/x", "link/sentinel", "d", "d/link/up", "f", ".wh.a"];
     let name = if dice.roll(6) == 0 { *dice.one(&names) } else { *dice.one(&plain) };
     let target = *dice.one(&targets);
@@ -192,7 +192,8 @@ fn entry(dice: &mut Dice, archive: &mut Vec<u8>, outside: &str) {
 
 fn hostile(dice: &mut Dice, outside: &str) -> Vec<u8> {
     let mut archive = Vec::new();
-    for _ in 0..dice.roll(12) {
+    let most = *dice.one(&[2, 4, 12]);
+    for _ in 0..=dice.roll(most) {
         entry(dice, &mut archive, outside);
     }
     match dice.roll(8) {
@@ -218,7 +219,21 @@ fn hostile(dice: &mut Dice, outside: &str) -> Vec<u8> {
 fn around(dice: &mut Dice, layer: &[u8], outside: &str) -> Vec<u8> {
     let diff = Digest::of(if dice.roll(5) == 0 { b"another" } else { layer });
     let config = format!(r#"{{"architecture":"amd64","os":"linux","config":{{}},"rootfs":{{"type":"layers","diff_ids":["{diff}"]}}}}"#);
-    let layer_name = *dice.one(&["layer.tar", "a/layer.tar", "../layer.tar", "link", "loop", "missing", outside, "config.json"]);
+    let layer_name = *dice.one(&[
+        "layer.tar",
+        "layer.tar",
+        "layer.tar",
+        "layer.tar",
+        "link",
+        "link",
+        "a/layer.tar",
+        "../layer.tar",
+        "link",
+        "loop",
+        "missing",
+        outside,
+        "config.json",
+    ]);
     let manifest = format!(r#"[{{"Config":"config.json","RepoTags":["evil:1"],"Layers":["{layer_name}"]}}]"#);
     let index = format!(r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"x","digest":"{}","size":1}}]}}"#, Digest::of(layer));
     let mut archive = tar::Builder::new(Vec::new());

@@ -170,7 +170,7 @@ fn an_imported_image_runs_and_tells_its_history() {
     assert_eq!((said.code, said.out.trim()), (1, "[]"));
     assert!(said.err.contains("No such image: nothing:latest"), "{}", said.err);
     let before = blobs(&jar);
-    refuses(&jar, &["import", "-c", "RUN true", archive.to_str().unwrap()], &["RUN is not a valid change command"]);
+    refuses(&jar, &["import", "-c", "RUN true", archive.to_str().unwrap()], &["run is not a valid change command"]);
     refuses(&jar, &["import", "-"], &["it is empty"]);
     refuses(&jar, &["import", "https://example.org/x.tar"], &["fetch it first"]);
     refuses(&jar, &["import", "/etc/hostname"], &["archive"]);
