@@ -1,6 +1,6 @@
 //! `onggi`: parse, dispatch, exit code.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -67,7 +67,9 @@ fn main() -> ExitCode {
     };
     // Docker's commands exit with 1 when they fail; only `run` has codes of its own for who failed.
     let runs = matches!(&onggi.command, Command::Verb(verb) | Command::Container { verb } if verb.runs());
-    match dispatch(onggi) {
+    let done = dispatch(onggi);
+    rootless::leave();
+    match done {
         Ok(code) => code.into(),
         Err(error) => {
             complain(&error);
@@ -84,16 +86,20 @@ fn dispatch(onggi: Onggi) -> Result<u8> {
     }
     match onggi.command {
         Command::Verb(verb) | Command::Container { verb } => {
-            rootless::enter()?;
+            rootless::enter(&mut warn)?;
             own_program::protect()?;
             container(verb)
         }
         Command::Tour(args) => {
-            rootless::enter()?;
+            rootless::enter(&mut warn)?;
             own_program::protect()?;
             tour::tour(&args)
         }
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Oci(runtime) => Ok(oci::run(runtime)),
     }
+}
+
+fn warn(words: &str) {
+    let _ = writeln!(std::io::stderr(), "onggi: warning: {words}");
 }

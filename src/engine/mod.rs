@@ -11,6 +11,7 @@ pub mod exec;
 pub mod foreground;
 pub mod home;
 pub mod log;
+pub mod members;
 pub mod monitor;
 pub mod names;
 pub mod prepare;
