@@ -1,6 +1,6 @@
 //! `onggi`: parse, dispatch, exit code.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -95,7 +95,9 @@ fn main() -> ExitCode {
     };
     // Docker's commands exit with 1 when they fail; only `run` has codes of its own for who failed.
     let runs = matches!(&onggi.command, Command::Verb(verb) | Command::Container { noun: Noun::Verb(verb) } if verb.runs());
-    match dispatch(onggi) {
+    let done = dispatch(onggi);
+    rootless::leave();
+    match done {
         Ok(code) => code.into(),
         Err(error) => {
             complain(&error);
@@ -112,39 +114,36 @@ fn dispatch(onggi: Onggi) -> Result<u8> {
     }
     match onggi.command {
         Command::Verb(verb) => {
-            rootless::enter()?;
-            own_program::protect()?;
+            prepare(verb.enters_containers())?;
             container::container(verb)
         }
         Command::Container { noun } => {
-            rootless::enter()?;
-            own_program::protect()?;
+            prepare(matches!(&noun, Noun::Verb(verb) if verb.enters_containers()))?;
             container::noun(noun)
         }
         Command::System { verb } => {
-            rootless::enter()?;
-            own_program::protect()?;
+            prepare(matches!(verb, System::Boot(_)))?;
             system::system(&verb)
         }
         Command::Events(args) => {
-            rootless::enter()?;
+            prepare(false)?;
             events::events(&args)
+        }
         Command::Images(verb) => {
-            rootless::enter()?;
+            prepare(false)?;
             images::images(verb)
         }
         Command::Image { verb } => {
-            rootless::enter()?;
+            prepare(false)?;
             images::image(verb)
         }
         Command::Tour(args) => {
-            rootless::enter()?;
-            own_program::protect()?;
+            prepare(true)?;
             tour::tour(&args)
         }
         Command::Version(args) => info::version(&args),
         Command::Info(args) => {
-            rootless::enter()?;
+            prepare(false)?;
             info::info(&args)
         }
         Command::Completion(args) => complete::completion(&args),
@@ -152,4 +151,15 @@ fn dispatch(onggi: Onggi) -> Result<u8> {
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Oci(runtime) => Ok(oci::run(runtime)),
     }
+}
+
+/// Without root's rights: into the user namespace of this user's containers. Who will be inside of a container for a moment first starts
+/// anew from a read-only copy of this program.
+fn prepare(enters_containers: bool) -> Result<()> {
+    rootless::enter(&mut warn)?;
+    if enters_containers { own_program::protect() } else { Ok(()) }
+}
+
+fn warn(words: &str) {
+    let _ = writeln!(std::io::stderr(), "onggi: warning: {words}");
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{complain, info, say};
 use super::events::{EventsArgs, events};
+use super::{complain, info, say};
 use crate::engine::boot;
 use crate::engine::home::Home;
 use crate::error::{Class, Doing, Error, Result};
