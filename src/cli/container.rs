@@ -132,6 +132,12 @@ impl Container {
     pub fn runs(&self) -> bool {
         matches!(self, Container::Run { .. })
     }
+
+    /// Whether this program will be inside of a container for a moment.
+    pub fn enters_containers(&self) -> bool {
+        use Container::{Commit, Cp, Diff, Exec, Export, Restart, Run, Start};
+        matches!(self, Run { .. } | Start(_) | Restart(_) | Exec(_) | Cp(_) | Diff(_) | Export(_) | Commit(_))
+    }
 }
 
 /// Does it: the exit code.

@@ -17,6 +17,7 @@ pub mod foreground;
 pub mod home;
 pub mod images;
 pub mod log;
+pub mod members;
 pub mod monitor;
 pub mod names;
 pub mod prepare;
