@@ -3,11 +3,11 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use onggi::cli::container::{self, Container, Noun};
 use onggi::cli::images::{self, Image, Images};
 use onggi::cli::system::{self, System};
-use onggi::cli::{complain, doctor, events, oci};
+use onggi::cli::{complain, complete, doctor, events, info, man, oci};
 use onggi::engine::rootless;
 use onggi::error::Result;
 use onggi::runtime::{explain, own_program};
@@ -60,6 +60,16 @@ enum Command {
         #[command(subcommand)]
         verb: Image,
     },
+    /// Show the version
+    #[command(after_help = "Example:\n  onggi version --format '{{.Client.Version}}'")]
+    Version(info::AboutArgs),
+    /// Show counts and facts of this engine and this machine
+    #[command(after_help = "Example:\n  onggi info --format '{{.ContainersRunning}} of {{.Containers}}'")]
+    Info(info::AboutArgs),
+    /// Print what a shell needs to complete commands, options and names at Tab
+    Completion(complete::CompletionArgs),
+    /// Print or write the manual's pages
+    Man(man::ManArgs),
     /// See how a container is made, in less than a minute
     Tour(tour::TourArgs),
     /// Say what this machine can do for containers, and the remedy for what it can't
@@ -69,6 +79,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    complete::answer(Onggi::command);
     own_program::protect_for(&["run", "start", "restart", "exec", "boot", "tour"]);
     let onggi = match Onggi::try_parse() {
         Ok(onggi) => onggi,
@@ -118,6 +129,7 @@ fn dispatch(onggi: Onggi) -> Result<u8> {
         Command::Events(args) => {
             rootless::enter()?;
             events::events(&args)
+        }
         Command::Images(verb) => {
             rootless::enter()?;
             images::images(verb)
@@ -131,6 +143,13 @@ fn dispatch(onggi: Onggi) -> Result<u8> {
             own_program::protect()?;
             tour::tour(&args)
         }
+        Command::Version(args) => info::version(&args),
+        Command::Info(args) => {
+            rootless::enter()?;
+            info::info(&args)
+        }
+        Command::Completion(args) => complete::completion(&args),
+        Command::Man(args) => man::man(&args, Onggi::command()),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Oci(runtime) => Ok(oci::run(runtime)),
     }

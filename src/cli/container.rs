@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use super::create::{self, CreateArgs};
 use super::life;
 use super::run::{self, RunArgs};
-use super::{attach, commit, cp, diff, exec, export, logs, prune};
+use super::{attach, commit, cp, diff, exec, export, inspect, logs, prune, ps, stats, top};
 use crate::error::Result;
 
 /// What can be done with containers.
@@ -66,6 +66,21 @@ pub enum Container {
     /// Sit down in front of a container that runs
     #[command(after_help = "Example:\n  onggi attach web     (leave it with Ctrl-P Ctrl-Q)")]
     Attach(attach::AttachArgs),
+    /// List containers
+    #[command(visible_aliases = ["ls", "list"], after_help = "Example:\n  onggi ps -a --filter status=exited --format 'table {{.Names}}\\t{{.Status}}'")]
+    Ps(ps::PsArgs),
+    /// Show all that is known of containers
+    #[command(after_help = "Example:\n  onggi inspect --format '{{.State.Status}} {{.State.ExitCode}}' web")]
+    Inspect(inspect::InspectArgs),
+    /// Show the processes of a container
+    #[command(after_help = "Example:\n  onggi top web -o pid,user,cmd")]
+    Top(top::TopArgs),
+    /// Show the published ports of a container
+    #[command(after_help = "Example:\n  onggi port web 80")]
+    Port(top::PortArgs),
+    /// Show what containers use: CPU, memory, network, disk
+    #[command(after_help = "Example:\n  onggi stats --no-stream web")]
+    Stats(stats::StatsArgs),
     /// Copy files between a container and this machine
     #[command(
         override_usage = "onggi cp [OPTIONS] CONTAINER:SOURCE DESTINATION|-\n       onggi cp [OPTIONS] SOURCE|- CONTAINER:DESTINATION",
@@ -140,6 +155,11 @@ pub fn container(verb: Container) -> Result<u8> {
         Container::Logs(args) => logs::logs(&args),
         Container::Exec(args) => exec::exec(args),
         Container::Attach(args) => attach::attach(args),
+        Container::Ps(args) => ps::ps(&args),
+        Container::Inspect(args) => inspect::inspect(&args),
+        Container::Top(args) => top::top(&args),
+        Container::Port(args) => top::port(&args),
+        Container::Stats(args) => stats::stats(&args),
         Container::Cp(args) => cp::cp(&args),
         Container::Diff(args) => diff::diff(&args),
         Container::Export(args) => export::export(&args),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::events::{EventsArgs, events};
-use super::{complain, say};
+use super::{complain, info, say};
 use crate::engine::boot;
 use crate::engine::home::Home;
 use crate::error::{Class, Doing, Error, Result};
@@ -20,6 +20,11 @@ pub enum System {
     /// Show what is done to containers and images, as it happens
     #[command(after_help = "Example:\n  onggi system events --since 1h --filter event=die")]
     Events(EventsArgs),
+    /// Show how much room images and containers take
+    #[command(after_help = "Example:\n  onggi system df")]
+    Df(info::DfArgs),
+    /// Show counts and facts of this engine and this machine
+    Info(info::AboutArgs),
 }
 
 #[derive(Debug, Args)]
@@ -37,6 +42,8 @@ pub fn system(verb: &System) -> Result<u8> {
     match verb {
         System::Boot(args) => boot(args),
         System::Events(args) => events(args),
+        System::Df(args) => info::df(args),
+        System::Info(args) => info::info(args),
     }
 }
 
