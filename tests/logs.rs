@@ -88,8 +88,8 @@ fn long_lines_zeros_and_what_is_no_text_come_out_as_they_went_in() {
 #[test]
 fn a_follower_sees_each_line_once_through_all_rotations_and_ends_with_the_container() {
     let Some(jar) = Jar::new() else { return };
-    let script = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); [ $((i % 100)) = 0 ] && sleep 0.03; done; printf end";
-    begin(&jar, "turns", &["--log-opt", "max-size=4k", "--log-opt", "max-file=5"], script);
+    let script = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); [ $((i % 100)) = 0 ] && sleep 0.05; done; printf end";
+    begin(&jar, "turns", &["--log-opt", "max-size=16k", "--log-opt", "max-file=5"], script);
     let told = onggi(&jar, &["logs", "-f", "turns"]);
     let numbers: Vec<u32> = told.out.lines().filter_map(|line| line.strip_prefix("line ")?.parse().ok()).collect();
     let first = numbers[0];
@@ -122,7 +122,7 @@ fn a_reader_that_goes_away_disturbs_nobody() {
 #[test]
 fn a_killed_monitor_ends_its_followers_and_the_log_goes_on_with_the_next_start() {
     let Some(jar) = Jar::new() else { return };
-    begin(&jar, "struck", &[], "i=0; while :; do echo line $i; i=$((i+1)); done");
+    begin(&jar, "struck", &[], "i=0; while :; do echo line $i; i=$((i+1)); sleep 0.005; done");
     let follower = jar.onggi(&["logs", "-f", "-n", "1", "struck"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mark = jar.root.join("run/running").join(jar.id_of("struck").unwrap());
     let monitor: serde_json::Value = serde_json::from_slice(&std::fs::read(mark).unwrap()).unwrap();
