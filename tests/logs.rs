@@ -138,3 +138,41 @@ fn a_killed_monitor_ends_its_followers_and_the_log_goes_on_with_the_next_start()
     assert_eq!(onggi(&jar, &["rm", "-f", "struck"]).code, 0);
     jar.assert_nothing_left();
 }
+
+#[test]
+fn a_full_disk_leaves_whole_lines_and_a_word_on_what_is_missing() {
+    use nix::mount::{MsFlags, mount, umount};
+    use onggi::engine::log::reader::{Wanted, read};
+    use onggi::engine::log::{Options, Stream, Writer};
+
+    let Some(jar) = Jar::new() else { return };
+    let disk = jar.root.join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    if mount(Some("none"), &disk, Some("tmpfs"), MsFlags::empty(), Some("size=64k")).is_err() {
+        return support::skip_for_want_of("a small disk can't be mounted here");
+    }
+    let ballast = disk.join("ballast");
+    std::fs::write(&ballast, vec![0; 16 << 10]).unwrap();
+    let log = disk.join("x-json.log");
+    let mut writer = Writer::open(&log, &Options { kept: true, max_size: None, max_file: 1 }).unwrap();
+    let line = |number: usize| format!("line {number:04}\n");
+    let failures = (0..1000).filter(|&number| writer.write(Stream::Stdout, line(number).as_bytes()).is_err()).count();
+    let full = std::fs::read(&log).unwrap();
+    std::fs::remove_file(&ballast).unwrap();
+    let after = writer.write(Stream::Stdout, line(1000).as_bytes());
+    let (mut said, mut lost) = (Vec::new(), Vec::new());
+    let done = read(&log, &Wanted::default(), None, &mut |entry| {
+        if let Some(entry) = entry {
+            said.extend(String::from_utf8(entry.text.clone()));
+            lost.extend(Some(entry.lost).filter(|&lost| lost > 0));
+        }
+        Ok(())
+    });
+    drop(writer);
+    umount(&disk).unwrap();
+    done.and(after).unwrap();
+    assert!(failures > 10 && full.ends_with(b"}\n"), "{failures}");
+    assert_eq!(lost, [(line(0).len() * failures) as u64]);
+    let wanted: Vec<String> = (0..1000 - failures).map(line).chain([String::new(), line(1000)]).collect();
+    assert_eq!(said, wanted);
+}
