@@ -164,8 +164,10 @@ impl Unpacking {
                 path::mknodat(folder, name, mode | 0o600, libc::makedev(entry.device.0, entry.device.1)).doing(doing)?;
             }
         }
-        // A folder that was here is now something else.
-        self.folder_times.retain(|folder, _| !folder.starts_with(path));
+        if self.folder_times.contains_key(path) {
+            // A folder that was here is now something else.
+            self.folder_times.retain(|folder, _| !folder.starts_with(path));
+        }
         Ok(true)
     }
 

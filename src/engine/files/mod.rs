@@ -8,7 +8,7 @@ pub mod commit;
 pub mod cp;
 pub mod diff;
 pub mod export;
-mod instructions;
+pub mod instructions;
 mod land;
 pub mod place;
 mod tree;
