@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use super::create::{self, CreateArgs};
 use super::life;
 use super::run::{self, RunArgs};
-use super::{attach, commit, cp, diff, exec, export, prune};
+use super::{attach, commit, cp, diff, exec, export, inspect, logs, prune, ps, stats, top};
 use crate::error::Result;
 
 /// What can be done with containers.
@@ -57,12 +57,30 @@ pub enum Container {
     /// Change limits and the restart policy of containers
     #[command(after_help = "Example:\n  onggi update --memory 256m --cpus 0.5 web")]
     Update(Box<life::UpdateArgs>),
+    /// Show what a container has said
+    #[command(after_help = "Example:\n  onggi logs -f --tail 20 web")]
+    Logs(logs::LogsArgs),
     /// Run a command in a container that runs
     #[command(after_help = "Example:\n  onggi exec -it web sh")]
     Exec(exec::ExecArgs),
     /// Sit down in front of a container that runs
     #[command(after_help = "Example:\n  onggi attach web     (leave it with Ctrl-P Ctrl-Q)")]
     Attach(attach::AttachArgs),
+    /// List containers
+    #[command(visible_aliases = ["ls", "list"], after_help = "Example:\n  onggi ps -a --filter status=exited --format 'table {{.Names}}\\t{{.Status}}'")]
+    Ps(ps::PsArgs),
+    /// Show all that is known of containers
+    #[command(after_help = "Example:\n  onggi inspect --format '{{.State.Status}} {{.State.ExitCode}}' web")]
+    Inspect(inspect::InspectArgs),
+    /// Show the processes of a container
+    #[command(after_help = "Example:\n  onggi top web -o pid,user,cmd")]
+    Top(top::TopArgs),
+    /// Show the published ports of a container
+    #[command(after_help = "Example:\n  onggi port web 80")]
+    Port(top::PortArgs),
+    /// Show what containers use: CPU, memory, network, disk
+    #[command(after_help = "Example:\n  onggi stats --no-stream web")]
+    Stats(stats::StatsArgs),
     /// Copy files between a container and this machine
     #[command(
         override_usage = "onggi cp [OPTIONS] CONTAINER:SOURCE DESTINATION|-\n       onggi cp [OPTIONS] SOURCE|- CONTAINER:DESTINATION",
@@ -114,6 +132,12 @@ impl Container {
     pub fn runs(&self) -> bool {
         matches!(self, Container::Run { .. })
     }
+
+    /// Whether this program will be inside of a container for a moment.
+    pub fn enters_containers(&self) -> bool {
+        use Container::{Commit, Cp, Diff, Exec, Export, Restart, Run, Start};
+        matches!(self, Run { .. } | Start(_) | Restart(_) | Exec(_) | Cp(_) | Diff(_) | Export(_) | Commit(_))
+    }
 }
 
 /// Does it: the exit code.
@@ -134,8 +158,14 @@ pub fn container(verb: Container) -> Result<u8> {
         Container::Wait(args) => life::wait(&args),
         Container::Rename(args) => life::rename(&args),
         Container::Update(args) => life::update(&args),
+        Container::Logs(args) => logs::logs(&args),
         Container::Exec(args) => exec::exec(args),
         Container::Attach(args) => attach::attach(args),
+        Container::Ps(args) => ps::ps(&args),
+        Container::Inspect(args) => inspect::inspect(&args),
+        Container::Top(args) => top::top(&args),
+        Container::Port(args) => top::port(&args),
+        Container::Stats(args) => stats::stats(&args),
         Container::Cp(args) => cp::cp(&args),
         Container::Diff(args) => diff::diff(&args),
         Container::Export(args) => export::export(&args),

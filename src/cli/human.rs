@@ -40,6 +40,17 @@ pub fn since(time: SystemTime) -> String {
     duration(SystemTime::now().duration_since(time).unwrap_or_default())
 }
 
+/// A time that a record tells as Docker's tables show it, on the local clock: `2026-11-21 20:00:00 +0900 KST`.
+pub fn local(time: &str) -> String {
+    let Some(moment) = clock::parse_rfc3339(time).and_then(|time| time.duration_since(UNIX_EPOCH).ok()) else { return String::new() };
+    let (offset, zone) = time::local_zone(moment.as_secs() as i64);
+    let there = UNIX_EPOCH + Duration::from_secs(moment.as_secs().saturating_add_signed(offset));
+    let text = clock::rfc3339(there);
+    let sign = if offset < 0 { '-' } else { '+' };
+    let (hours, minutes) = (offset.abs() / 3600, offset.abs() / 60 % 60);
+    format!("{} {} {sign}{hours:02}{minutes:02} {zone}", &text[..10], &text[11..19])
+}
+
 /// Bytes in thousands, three digits: `26.4MB`.
 pub fn size(bytes: u64) -> String {
     scaled(bytes as f64, 1000.0, &["B", "kB", "MB", "GB", "TB", "PB", "EB"], 3)
@@ -165,8 +176,8 @@ fn date(text: &str) -> Option<SystemTime> {
     let as_if_utc = clock::parse_rfc3339(&format!("{full}Z"))?;
     let seconds = as_if_utc.duration_since(UNIX_EPOCH).ok()?.as_secs() as i64;
     // The offset is a matter of the moment, which is a matter of the offset: twice is enough but in the hour that a clock is turned.
-    let guess = seconds - time::local_offset(seconds);
-    let offset = time::local_offset(guess);
+    let guess = seconds - time::local_zone(seconds).0;
+    let offset = time::local_zone(guess).0;
     if offset >= 0 {
         as_if_utc.checked_sub(Duration::from_secs(offset as u64))
     } else {
@@ -241,7 +252,7 @@ mod tests {
         assert_eq!(at("2025-03-09T19:00:00.25+09:00"), Some(epoch + second / 4));
         assert_eq!(at("2025-03-09T10:00Z"), Some(epoch));
         assert_eq!(at("2025-03-09Z"), Some(epoch - 36000 * second));
-        let offset = i128::from(time::local_offset(1_741_514_400)) * second as i128;
+        let offset = i128::from(time::local_zone(1_741_514_400).0) * second as i128;
         for local in ["2025-03-09T10:00:00", "2025-03-09T10:00", "2025-03-09T10", "2025-03-09 10:00:00"] {
             assert_eq!(at(local).map(|time| time as i128), Some(epoch as i128 - offset), "{local}");
         }

@@ -2,11 +2,13 @@
 
 pub mod attach;
 pub mod commit;
+pub mod complete;
 pub mod container;
 pub mod cp;
 pub mod create;
 pub mod diff;
 pub mod doctor;
+pub mod events;
 pub mod exec;
 pub mod export;
 pub mod filter;
@@ -16,17 +18,24 @@ pub mod image_filter;
 pub mod image_look;
 pub mod image_remove;
 pub mod images;
+pub mod info;
+pub mod inspect;
 pub mod life;
+pub mod logs;
+pub mod man;
 pub mod oci;
 pub mod oci_events;
 pub mod oci_exec;
 pub mod oci_update;
 pub mod prune;
+pub mod ps;
 pub mod run;
 pub mod size;
+pub mod stats;
 pub mod system;
 pub mod table;
 pub mod template;
+pub mod top;
 pub mod values;
 pub mod volume;
 

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{complain, say};
+use super::events::{EventsArgs, events};
+use super::{complain, info, say};
 use crate::engine::boot;
 use crate::engine::home::Home;
 use crate::error::{Class, Doing, Error, Result};
@@ -16,6 +17,14 @@ pub enum System {
     /// Start the containers whose restart policy says so, as after the machine's start
     #[command(after_help = "Example:\n  onggi system boot --unit | sudo tee /etc/systemd/system/onggi.service\n  sudo systemctl enable onggi")]
     Boot(BootArgs),
+    /// Show how much room images and containers take
+    #[command(after_help = "Example:\n  onggi system df")]
+    Df(info::DfArgs),
+    /// Show counts and facts of this engine and this machine
+    Info(info::AboutArgs),
+    /// Show what is done to containers and images, as it happens
+    #[command(after_help = "Example:\n  onggi system events --since 1h --filter event=die")]
+    Events(EventsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -32,6 +41,9 @@ pub struct BootArgs {
 pub fn system(verb: &System) -> Result<u8> {
     match verb {
         System::Boot(args) => boot(args),
+        System::Df(args) => info::df(args),
+        System::Info(args) => info::info(args),
+        System::Events(args) => events(args),
     }
 }
 

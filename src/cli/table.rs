@@ -51,14 +51,14 @@ pub fn render(listing: &Listing, format: Option<&str>, quiet: Option<&str>) -> R
     let table = format.strip_prefix("table").filter(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace) || rest.starts_with("\\t"));
     match (table, quiet) {
         (Some(_), Some(field)) => Ok(listing.rows.iter().map(|row| cell(row, field) + "\n").collect()),
-        (Some(template), None) if template.trim().is_empty() => Ok(columns(default_lines(listing))),
+        (Some(template), None) if template.trim().is_empty() => Ok(columns(default_lines(listing), NARROWEST)),
         (Some(template), None) => {
             let template = Template::parse_row(template.trim())?;
             let mut lines = vec![template.execute(&header(listing))?];
             for row in &listing.rows {
                 lines.push(template.execute(row)?);
             }
-            Ok(columns(lines))
+            Ok(columns(lines, NARROWEST))
         }
         (None, _) if format == "json" => Ok(listing.rows.iter().map(|row| visible(row).to_string() + "\n").collect()),
         (None, _) => {
@@ -108,13 +108,13 @@ fn header(listing: &Listing) -> Value {
 }
 
 /// Lines with tabs become lines with columns. What follows the last tab of a line is as wide as it is.
-pub fn columns(lines: Vec<String>) -> String {
+pub fn columns(lines: Vec<String>, narrowest: usize) -> String {
     let lines: Vec<Vec<&str>> = lines.iter().flat_map(|line| line.split('\n')).map(|line| line.split('\t').collect()).collect();
     let mut widths: Vec<usize> = Vec::new();
     for cells in &lines {
         for (at, cell) in cells[..cells.len() - 1].iter().enumerate() {
             if widths.len() <= at {
-                widths.push(NARROWEST);
+                widths.push(narrowest);
             }
             widths[at] = widths[at].max(cell.width() + PADDING);
         }
