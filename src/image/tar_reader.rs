@@ -54,6 +54,7 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// `InvalidData`, `UnexpectedEof`, and those of the input.
+    #[expect(clippy::should_implement_trait, reason = "an iterator couldn't lend itself as the reader of the entry's content")]
     pub fn next(&mut self) -> Result<Option<Entry>> {
         let mut about = Description::default();
         loop {
