@@ -69,7 +69,6 @@ const HEADERS: &[(&str, &str)] = &[
     ("Mounts", "MOUNTS"),
     ("LocalVolumes", "LOCAL VOLUMES"),
     ("Networks", "NETWORKS"),
-    ("ImageID", "IMAGE ID"),
 ];
 
 /// Prints the containers, the newest first.
@@ -218,14 +217,13 @@ fn row(record: &Record, status: Status, no_trunc: bool) -> Map<String, Value> {
         "ID": if no_trunc { &record.id } else { id::short(&record.id) },
         "Names": record.name,
         "Image": image_word(record, no_trunc),
-        "ImageID": record.image_id,
         "Command": format!("{:?}", if no_trunc { command } else { shortened(&command, 20) }),
         "CreatedAt": human::local(&record.created),
         "RunningFor": human::ago(&record.created),
         "Ports": "",
         "State": status.to_string(),
         "Status": status_words(record, status, SystemTime::now()),
-        "Size": "",
+        "Size": "0B",
         "Labels": labels.join(","),
         "Mounts": sources.join(","),
         "LocalVolumes": "0",
