@@ -95,7 +95,7 @@ fn what_docker_prints_is_printed() {
         &["ps", "-a", "--no-trunc", "--format", "table {{.Names}}\\t{{.Command}}\\t{{.Label \"com.example.tier\"}}"],
         &["ps", "--format", "{{.Names}} {{.Labels}} {{.Ports}}|{{.Mounts}}|{{.Networks}}|{{.LocalVolumes}}"],
         &["ps", "-a", "--format", "{{.ID | len}}\\t{{upper .Names}}\\n"],
-        &["ps", "-aq", "-f", "status=exited", "--format", "{{.Names}}"],
+        &["ps", "-a", "-f", "status=exited", "--format", "{{.Names}}"],
         &["ps", "-a", "-f", "exited=3", "--format", "{{.Names}}"],
         &["ps", "-a", "-f", "name=^/?(web|made)$", "--format", "{{.Names}}"],
         &["ps", "-a", "-f", "label=com.example.tier", "--format", "{{.Names}}"],
