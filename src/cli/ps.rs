@@ -88,6 +88,10 @@ pub fn ps(args: &PsArgs) -> Result<u8> {
     }
     let mut rows = Vec::with_capacity(chosen.len());
     for (record, status) in &chosen {
+        if args.quiet {
+            rows.push(json!({ "ID": if args.no_trunc { &record.id } else { id::short(&record.id) } }));
+            continue;
+        }
         let mut row = row(record, *status, args.no_trunc);
         if args.format.is_some() {
             // The clock's zone is asked for each; the usual table doesn't show it.
