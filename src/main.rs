@@ -1,12 +1,13 @@
 //! `onggi`: parse, dispatch, exit code.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use onggi::cli::container::{Container, container};
+use onggi::cli::container::{self, Container, Noun};
+use onggi::cli::images::{self, Image, Images};
 use onggi::cli::system::{self, System};
-use onggi::cli::{complain, complete, doctor, info, man, oci};
+use onggi::cli::{complain, complete, doctor, events, info, man, oci};
 use onggi::engine::rootless;
 use onggi::error::Result;
 use onggi::runtime::{explain, own_program};
@@ -42,12 +43,22 @@ enum Command {
     /// The same verbs by their noun: `onggi container ls`
     Container {
         #[command(subcommand)]
-        verb: Container,
+        noun: Noun,
     },
     /// The engine as a whole: start what shall come back
     System {
         #[command(subcommand)]
         verb: System,
+    },
+    /// Show what is done to containers and images, as it happens
+    #[command(after_help = "Example:\n  onggi events --since 1h --filter event=die")]
+    Events(events::EventsArgs),
+    #[command(flatten)]
+    Images(Images),
+    /// Images: `onggi image ls`
+    Image {
+        #[command(subcommand)]
+        verb: Image,
     },
     /// Show the version
     #[command(after_help = "Example:\n  onggi version --format '{{.Client.Version}}'")]
@@ -83,8 +94,10 @@ fn main() -> ExitCode {
         }
     };
     // Docker's commands exit with 1 when they fail; only `run` has codes of its own for who failed.
-    let runs = matches!(&onggi.command, Command::Verb(verb) | Command::Container { verb } if verb.runs());
-    match dispatch(onggi) {
+    let runs = matches!(&onggi.command, Command::Verb(verb) | Command::Container { noun: Noun::Verb(verb) } if verb.runs());
+    let done = dispatch(onggi);
+    rootless::leave();
+    match done {
         Ok(code) => code.into(),
         Err(error) => {
             complain(&error);
@@ -100,24 +113,37 @@ fn dispatch(onggi: Onggi) -> Result<u8> {
         explain::begin(form, std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())?;
     }
     match onggi.command {
-        Command::Verb(verb) | Command::Container { verb } => {
-            rootless::enter()?;
-            own_program::protect()?;
-            container(verb)
+        Command::Verb(verb) => {
+            prepare(verb.enters_containers())?;
+            container::container(verb)
+        }
+        Command::Container { noun } => {
+            prepare(matches!(&noun, Noun::Verb(verb) if verb.enters_containers()))?;
+            container::noun(noun)
         }
         Command::System { verb } => {
-            rootless::enter()?;
-            own_program::protect()?;
+            prepare(matches!(verb, System::Boot(_)))?;
             system::system(&verb)
         }
+        Command::Events(args) => {
+            prepare(false)?;
+            events::events(&args)
+        }
+        Command::Images(verb) => {
+            prepare(false)?;
+            images::images(verb)
+        }
+        Command::Image { verb } => {
+            prepare(false)?;
+            images::image(verb)
+        }
         Command::Tour(args) => {
-            rootless::enter()?;
-            own_program::protect()?;
+            prepare(true)?;
             tour::tour(&args)
         }
         Command::Version(args) => info::version(&args),
         Command::Info(args) => {
-            rootless::enter()?;
+            prepare(false)?;
             info::info(&args)
         }
         Command::Completion(args) => complete::completion(&args),
@@ -125,4 +151,15 @@ fn dispatch(onggi: Onggi) -> Result<u8> {
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Oci(runtime) => Ok(oci::run(runtime)),
     }
+}
+
+/// Without root's rights: into the user namespace of this user's containers. Who will be inside of a container for a moment first starts
+/// anew from a read-only copy of this program.
+fn prepare(enters_containers: bool) -> Result<()> {
+    rootless::enter(&mut warn)?;
+    if enters_containers { own_program::protect() } else { Ok(()) }
+}
+
+fn warn(words: &str) {
+    let _ = writeln!(std::io::stderr(), "onggi: warning: {words}");
 }

@@ -81,8 +81,10 @@ impl Worker<'_> {
         };
         self.told.push(format!("{} ({before:?})", words[..words.len().min(5)].join(" ")));
         let mut after: Vec<Is> = before.iter().map(|is| after(*is)).collect();
+        // A stop signal waits in a frozen container until that goes on: what is true then is nobody's to say now.
+        let may_be_killed = !(before.contains(&Is::Paused) && matches!(words[0], "stop" | "restart" | "kill"));
         match self.dice.roll(8) {
-            0 => {
+            0 if may_be_killed => {
                 // The command is killed somewhere in the middle: it happened or it didn't. A restart has a state between the two.
                 let mut command = self.jar.onggi(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
                 std::thread::sleep(Duration::from_millis(self.dice.roll(25)));
@@ -95,7 +97,6 @@ impl Worker<'_> {
                 let begun = before.contains(&Is::Absent) && matches!(words[0], "run" | "create");
                 after.extend(begun.then_some(Is::Created));
                 after.extend(matches!(words[0], "restart" | "stop" | "rm").then_some(Is::Exited).filter(|_| before != [Is::Absent]));
-                after.extend((words[0] == "stop" && before.contains(&Is::Paused)).then_some(Is::Running));
             }
             1 if before.iter().any(|is| matches!(is, Is::Running | Is::Paused)) => {
                 // What stands frozen (on cgroup v1) can't die before it goes on.

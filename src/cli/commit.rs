@@ -21,9 +21,9 @@ pub struct CommitArgs {
     /// An instruction of a Dockerfile for its settings: CMD, ENV, EXPOSE …; may be given again
     #[arg(short, long, value_name = "INSTRUCTION")]
     change: Vec<String>,
-    /// Freeze the container meanwhile
-    #[arg(short, long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
-    pause: bool,
+    /// Freeze the container meanwhile [default: true]
+    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pause: Option<bool>,
     /// Container: its name, or (the beginning of) its ID
     #[arg(value_name = "CONTAINER")]
     container: String,

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use super::create::{self, CreateArgs};
 use super::life;
 use super::run::{self, RunArgs};
-use super::{attach, commit, cp, diff, exec, export, inspect, ps, stats, top};
+use super::{attach, commit, cp, diff, exec, export, inspect, logs, prune, ps, stats, top};
 use crate::error::Result;
 
 /// What can be done with containers.
@@ -57,6 +57,9 @@ pub enum Container {
     /// Change limits and the restart policy of containers
     #[command(after_help = "Example:\n  onggi update --memory 256m --cpus 0.5 web")]
     Update(Box<life::UpdateArgs>),
+    /// Show what a container has said
+    #[command(after_help = "Example:\n  onggi logs -f --tail 20 web")]
+    Logs(logs::LogsArgs),
     /// Run a command in a container that runs
     #[command(after_help = "Example:\n  onggi exec -it web sh")]
     Exec(exec::ExecArgs),
@@ -95,6 +98,27 @@ pub enum Container {
     Commit(commit::CommitArgs),
 }
 
+/// The verbs behind the noun: all of those, and some that are only here.
+#[derive(Debug, Subcommand)]
+pub enum Noun {
+    #[command(flatten)]
+    Verb(Container),
+    /// Remove all containers that don't run
+    #[command(after_help = "Example:\n  onggi container prune -f --filter until=24h")]
+    Prune(prune::PruneArgs),
+}
+
+/// Does it: the exit code.
+///
+/// # Errors
+/// Those of the verb.
+pub fn noun(noun: Noun) -> Result<u8> {
+    match noun {
+        Noun::Verb(verb) => container(verb),
+        Noun::Prune(args) => prune::containers(&args),
+    }
+}
+
 /// `--help` alone: `-h` is the host name.
 #[derive(Debug, Args)]
 pub struct Help {
@@ -107,6 +131,12 @@ impl Container {
     /// Whether failures of ours exit with 125 (docker run(1)) and not with 1.
     pub fn runs(&self) -> bool {
         matches!(self, Container::Run { .. })
+    }
+
+    /// Whether this program will be inside of a container for a moment.
+    pub fn enters_containers(&self) -> bool {
+        use Container::{Commit, Cp, Diff, Exec, Export, Restart, Run, Start};
+        matches!(self, Run { .. } | Start(_) | Restart(_) | Exec(_) | Cp(_) | Diff(_) | Export(_) | Commit(_))
     }
 }
 
@@ -128,6 +158,7 @@ pub fn container(verb: Container) -> Result<u8> {
         Container::Wait(args) => life::wait(&args),
         Container::Rename(args) => life::rename(&args),
         Container::Update(args) => life::update(&args),
+        Container::Logs(args) => logs::logs(&args),
         Container::Exec(args) => exec::exec(args),
         Container::Attach(args) => attach::attach(args),
         Container::Ps(args) => ps::ps(&args),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::events::{EventsArgs, events};
 use super::{complain, info, say};
 use crate::engine::boot;
 use crate::engine::home::Home;
@@ -21,6 +22,9 @@ pub enum System {
     Df(info::DfArgs),
     /// Show counts and facts of this engine and this machine
     Info(info::AboutArgs),
+    /// Show what is done to containers and images, as it happens
+    #[command(after_help = "Example:\n  onggi system events --since 1h --filter event=die")]
+    Events(EventsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -39,6 +43,7 @@ pub fn system(verb: &System) -> Result<u8> {
         System::Boot(args) => boot(args),
         System::Df(args) => info::df(args),
         System::Info(args) => info::info(args),
+        System::Events(args) => events(args),
     }
 }
 

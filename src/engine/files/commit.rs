@@ -32,8 +32,8 @@ pub struct Choices {
     pub message: Option<String>,
     /// Instructions of a Dockerfile.
     pub changes: Vec<String>,
-    /// The container's processes are stopped meanwhile.
-    pub pause: bool,
+    /// The container's processes are stopped meanwhile; None: if that can be done here.
+    pub pause: Option<bool>,
 }
 
 /// Makes an image of a container, under this name when there is one, and answers its ID.
@@ -49,7 +49,11 @@ pub fn commit(home: &Home, record: &Record, name: Option<&str>, choices: &Choice
     let store = Store::open(&home.data)?;
     let _held = store.hold()?;
     let (layer, size) = {
-        let _paused = if choices.pause { Paused::begin(home, record)? } else { None };
+        let _paused = match (choices.pause, Paused::begin_if(choices.pause != Some(false), home, record)) {
+            // Without root's rights there may be no cgroup to freeze.
+            (None, Err(e)) if e.class == Class::Unsupported => None,
+            (_, paused) => paused?,
+        };
         layer(home, record, &store)?
     };
     let parent = Digest::parse(&record.manifest).and_then(|manifest| resolve::for_this_machine(&store, &manifest));
@@ -149,8 +153,8 @@ struct Paused<'a> {
 }
 
 impl Paused<'_> {
-    fn begin<'a>(home: &'a Home, record: &'a Record) -> Result<Option<Paused<'a>>> {
-        if record::load(home, &record.id)?.status() != Status::Running {
+    fn begin_if<'a>(wanted: bool, home: &'a Home, record: &'a Record) -> Result<Option<Paused<'a>>> {
+        if !wanted || record::load(home, &record.id)?.status() != Status::Running {
             return Ok(None);
         }
         match change::pause(home, record, true) {

@@ -1,4 +1,4 @@
-//! A tar archive from somewhere, unpacked into a folder: `cp -`.
+//! A tar archive from somewhere, compressed or not, unpacked into a folder: `cp -`.
 //!
 //! An archive's names stay in that folder: `..` that leads out is refused, and so is a link on the way that does. (The root is the one
 //! exception: there, an absolute link is the container's own and leads nowhere else.)
@@ -17,9 +17,9 @@ use nix::sys::time::TimeSpec;
 use super::land::{self, Attributes};
 use super::place::look;
 use crate::error::{Class, Doing, Error, Result};
-use crate::image::layer_entry;
 use crate::image::tar_header::{BLOCK, Kind};
 use crate::image::tar_reader::{Entry, Reader};
+use crate::image::{compression, layer_entry};
 use crate::sys::mount::is_the_kernels;
 use crate::sys::path;
 
@@ -31,7 +31,7 @@ pub fn unpack(archive: impl Read, folder: &OwnedFd, shown: &Path, told: &mut dyn
     let stays = if shown == Path::new("/") { path::RESOLVE_IN_ROOT } else { path::RESOLVE_BENEATH };
     let mut unpacking = Unpacking { folder, shown, resolve: stays | path::RESOLVE_NO_MAGICLINKS, late: BTreeMap::new(), buffer: vec![0; 256 << 10] };
     let unreadable = |e: std::io::Error| Error::invalid("read the archive", e.to_string());
-    let mut archive = Reader::new(archive);
+    let mut archive = Reader::new(compression::undone(archive).map_err(unreadable)?);
     let mut size = 2 * BLOCK as u64;
     while let Some(entry) = archive.next().map_err(unreadable)? {
         size += (BLOCK as u64).saturating_add(entry.size);

@@ -3,14 +3,19 @@
 //! ```text
 //! {"log":"text\n","stream":"stdout","time":"2026-11-21T08:00:00.123456789Z"}
 //! ```
-//! [`writer`] is the monitor's part; [`entry`] is the one line that all know. Nobody
-//! asks anybody: who reads never disturbs who writes.
+//! [`writer`] is the monitor's part, [`reader`] that of `logs`; [`entry`] is the one line that both know. Nobody asks anybody: who reads
+//! never disturbs who writes.
 //!
 //! See it: `tail /var/lib/onggi/containers/ID/ID-json.log`. Read: docker-logs(1).
 
 use std::path::{Path, PathBuf};
 
 pub mod entry;
+pub mod follow;
+pub mod lines;
+pub mod reader;
+#[cfg(test)]
+mod tests;
 pub mod writer;
 
 pub use entry::{Entry, Stream};

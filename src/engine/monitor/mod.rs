@@ -30,7 +30,7 @@ use super::foreground::Signals;
 use super::home::Home;
 use super::log::{self, Writer};
 use super::record::{self, Definition, Held, Status};
-use super::{config, remove, sweep};
+use super::{config, members, remove, sweep};
 use crate::error::{Class, Doing, Error, Result};
 use crate::runtime::state::{ProcessId, Store};
 use crate::runtime::{explain, lifecycle};
@@ -45,17 +45,21 @@ use crate::sys::process::{self, Clone, Exit, Forked};
 pub fn begin(home: &Home, id: &str, held: &Held, attach: Option<Attach>) -> Result<OwnedFd> {
     let doing = || "start the container's monitor".to_string();
     let (ours, theirs) = fd::message_pair().doing(doing)?;
+    let is_member = members::includes_us(home);
     match process::clone3(&Clone::default()).doing(doing)? {
         Forked::Parent { .. } => Ok(ours),
         Forked::Child => {
             // The lock stays held as long as one of us has it open.
             let lock = fd::duplicate(held.file().as_fd());
             let kept: Vec<BorrowedFd> = lock.iter().map(|lock| lock.as_fd()).chain([theirs.as_fd()]).collect();
-            let outcome = leave_the_terminal(&kept).and_then(|()| Monitor::new(home, id));
+            let outcome = leave_the_terminal(&kept)
+                .and_then(|()| if is_member { members::register(home) } else { Ok(()) })
+                .and_then(|()| Monitor::new(home, id));
             match outcome {
                 Ok(mut monitor) => monitor.watch(theirs, lock.ok(), attach),
                 Err(e) => drop(control::send(theirs.as_fd(), &Tell::Failed(Box::new(e)), &[])),
             }
+            members::leave(home);
             process::exit_now(0)
         }
     }
