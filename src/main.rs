@@ -3,9 +3,11 @@
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use onggi::cli::container::{Container, container};
-use onggi::cli::{complain, doctor, oci};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use onggi::cli::container::{self, Container, Noun};
+use onggi::cli::images::{self, Image, Images};
+use onggi::cli::system::{self, System};
+use onggi::cli::{complain, complete, doctor, events, info, man, oci};
 use onggi::engine::rootless;
 use onggi::error::Result;
 use onggi::runtime::{explain, own_program};
@@ -41,8 +43,33 @@ enum Command {
     /// The same verbs by their noun: `onggi container ls`
     Container {
         #[command(subcommand)]
-        verb: Container,
+        noun: Noun,
     },
+    /// The engine as a whole: start what shall come back
+    System {
+        #[command(subcommand)]
+        verb: System,
+    },
+    /// Show what is done to containers and images, as it happens
+    #[command(after_help = "Example:\n  onggi events --since 1h --filter event=die")]
+    Events(events::EventsArgs),
+    #[command(flatten)]
+    Images(Images),
+    /// Images: `onggi image ls`
+    Image {
+        #[command(subcommand)]
+        verb: Image,
+    },
+    /// Show the version
+    #[command(after_help = "Example:\n  onggi version --format '{{.Client.Version}}'")]
+    Version(info::AboutArgs),
+    /// Show counts and facts of this engine and this machine
+    #[command(after_help = "Example:\n  onggi info --format '{{.ContainersRunning}} of {{.Containers}}'")]
+    Info(info::AboutArgs),
+    /// Print what a shell needs to complete commands, options and names at Tab
+    Completion(complete::CompletionArgs),
+    /// Print or write the manual's pages
+    Man(man::ManArgs),
     /// See how a container is made, in less than a minute
     Tour(tour::TourArgs),
     /// Say what this machine can do for containers, and the remedy for what it can't
@@ -52,7 +79,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    own_program::protect_for(&["run", "start", "restart", "exec", "tour"]);
+    complete::answer(Onggi::command);
+    own_program::protect_for(&["run", "start", "restart", "exec", "boot", "tour"]);
     let onggi = match Onggi::try_parse() {
         Ok(onggi) => onggi,
         Err(e) => {
@@ -66,7 +94,7 @@ fn main() -> ExitCode {
         }
     };
     // Docker's commands exit with 1 when they fail; only `run` has codes of its own for who failed.
-    let runs = matches!(&onggi.command, Command::Verb(verb) | Command::Container { verb } if verb.runs());
+    let runs = matches!(&onggi.command, Command::Verb(verb) | Command::Container { noun: Noun::Verb(verb) } if verb.runs());
     let done = dispatch(onggi);
     rootless::leave();
     match done {
@@ -85,19 +113,51 @@ fn dispatch(onggi: Onggi) -> Result<u8> {
         explain::begin(form, std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())?;
     }
     match onggi.command {
-        Command::Verb(verb) | Command::Container { verb } => {
-            rootless::enter(&mut warn)?;
-            own_program::protect()?;
-            container(verb)
+        Command::Verb(verb) => {
+            prepare(verb.enters_containers())?;
+            container::container(verb)
+        }
+        Command::Container { noun } => {
+            prepare(matches!(&noun, Noun::Verb(verb) if verb.enters_containers()))?;
+            container::noun(noun)
+        }
+        Command::System { verb } => {
+            prepare(matches!(verb, System::Boot(_)))?;
+            system::system(&verb)
+        }
+        Command::Events(args) => {
+            prepare(false)?;
+            events::events(&args)
+        }
+        Command::Images(verb) => {
+            prepare(false)?;
+            images::images(verb)
+        }
+        Command::Image { verb } => {
+            prepare(false)?;
+            images::image(verb)
         }
         Command::Tour(args) => {
-            rootless::enter(&mut warn)?;
-            own_program::protect()?;
+            prepare(true)?;
             tour::tour(&args)
         }
+        Command::Version(args) => info::version(&args),
+        Command::Info(args) => {
+            prepare(false)?;
+            info::info(&args)
+        }
+        Command::Completion(args) => complete::completion(&args),
+        Command::Man(args) => man::man(&args, Onggi::command()),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Oci(runtime) => Ok(oci::run(runtime)),
     }
+}
+
+/// Without root's rights: into the user namespace of this user's containers. Who will be inside of a container for a moment first starts
+/// anew from a read-only copy of this program.
+fn prepare(enters_containers: bool) -> Result<()> {
+    rootless::enter(&mut warn)?;
+    if enters_containers { own_program::protect() } else { Ok(()) }
 }
 
 fn warn(words: &str) {

@@ -49,7 +49,6 @@ const LONG_FOR_A_REASON: &[(&str, &str)] = &[
     ("src/runtime/cgroups/stats.rs", "the same numbers from v1 and v2, side by side"),
     ("src/runtime/cgroups/systemd.rs", "357 lines and their tests"),
     ("src/runtime/cgroups/v2.rs", "391 lines and their tests"),
-    ("src/runtime/lifecycle.rs", "create, start, kill and delete undo each other: they are read together"),
     ("src/sys/probe/facts.rs", "one fact after the other, each a function that stands alone"),
     ("src/runtime/spec.rs", "the specification's structs, one for one, and nothing else"),
 ];

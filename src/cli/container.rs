@@ -2,9 +2,10 @@
 
 use clap::{Args, Subcommand};
 
+use super::create::{self, CreateArgs};
 use super::life;
-use super::run::{self, CreateArgs, RunArgs};
-use super::{attach, exec};
+use super::run::{self, RunArgs};
+use super::{attach, commit, cp, diff, exec, export, inspect, logs, prune, ps, stats, top};
 use crate::error::Result;
 
 /// What can be done with containers.
@@ -56,12 +57,66 @@ pub enum Container {
     /// Change limits and the restart policy of containers
     #[command(after_help = "Example:\n  onggi update --memory 256m --cpus 0.5 web")]
     Update(Box<life::UpdateArgs>),
+    /// Show what a container has said
+    #[command(after_help = "Example:\n  onggi logs -f --tail 20 web")]
+    Logs(logs::LogsArgs),
     /// Run a command in a container that runs
     #[command(after_help = "Example:\n  onggi exec -it web sh")]
     Exec(exec::ExecArgs),
     /// Sit down in front of a container that runs
     #[command(after_help = "Example:\n  onggi attach web     (leave it with Ctrl-P Ctrl-Q)")]
     Attach(attach::AttachArgs),
+    /// List containers
+    #[command(visible_aliases = ["ls", "list"], after_help = "Example:\n  onggi ps -a --filter status=exited --format 'table {{.Names}}\\t{{.Status}}'")]
+    Ps(ps::PsArgs),
+    /// Show all that is known of containers
+    #[command(after_help = "Example:\n  onggi inspect --format '{{.State.Status}} {{.State.ExitCode}}' web")]
+    Inspect(inspect::InspectArgs),
+    /// Show the processes of a container
+    #[command(after_help = "Example:\n  onggi top web -o pid,user,cmd")]
+    Top(top::TopArgs),
+    /// Show the published ports of a container
+    #[command(after_help = "Example:\n  onggi port web 80")]
+    Port(top::PortArgs),
+    /// Show what containers use: CPU, memory, network, disk
+    #[command(after_help = "Example:\n  onggi stats --no-stream web")]
+    Stats(stats::StatsArgs),
+    /// Copy files between a container and this machine
+    #[command(
+        override_usage = "onggi cp [OPTIONS] CONTAINER:SOURCE DESTINATION|-\n       onggi cp [OPTIONS] SOURCE|- CONTAINER:DESTINATION",
+        after_help = cp::HELP
+    )]
+    Cp(cp::CpArgs),
+    /// Show which files a container added, changed and deleted
+    #[command(after_help = "Example:\n  onggi diff web\n\nA added, C changed, D deleted.")]
+    Diff(diff::DiffArgs),
+    /// Write all files of a container as a tar archive
+    #[command(after_help = "Example:\n  onggi export -o web.tar web")]
+    Export(export::ExportArgs),
+    /// Make an image of a container
+    #[command(after_help = "Example:\n  onggi commit -m 'with curl' -c 'CMD [\"sh\"]' web my/web:1")]
+    Commit(commit::CommitArgs),
+}
+
+/// The verbs behind the noun: all of those, and some that are only here.
+#[derive(Debug, Subcommand)]
+pub enum Noun {
+    #[command(flatten)]
+    Verb(Container),
+    /// Remove all containers that don't run
+    #[command(after_help = "Example:\n  onggi container prune -f --filter until=24h")]
+    Prune(prune::PruneArgs),
+}
+
+/// Does it: the exit code.
+///
+/// # Errors
+/// Those of the verb.
+pub fn noun(noun: Noun) -> Result<u8> {
+    match noun {
+        Noun::Verb(verb) => container(verb),
+        Noun::Prune(args) => prune::containers(&args),
+    }
 }
 
 /// `--help` alone: `-h` is the host name.
@@ -77,6 +132,12 @@ impl Container {
     pub fn runs(&self) -> bool {
         matches!(self, Container::Run { .. })
     }
+
+    /// Whether this program will be inside of a container for a moment.
+    pub fn enters_containers(&self) -> bool {
+        use Container::{Commit, Cp, Diff, Exec, Export, Restart, Run, Start};
+        matches!(self, Run { .. } | Start(_) | Restart(_) | Exec(_) | Cp(_) | Diff(_) | Export(_) | Commit(_))
+    }
 }
 
 /// Does it: the exit code.
@@ -86,7 +147,7 @@ impl Container {
 pub fn container(verb: Container) -> Result<u8> {
     match verb {
         Container::Run { args, .. } => run::run(*args),
-        Container::Create { args, .. } => run::create(&args),
+        Container::Create { args, .. } => create::create(&args),
         Container::Start(args) => life::start(&args),
         Container::Stop(args) => life::stop(&args),
         Container::Restart(args) => life::restart(&args),
@@ -97,7 +158,17 @@ pub fn container(verb: Container) -> Result<u8> {
         Container::Wait(args) => life::wait(&args),
         Container::Rename(args) => life::rename(&args),
         Container::Update(args) => life::update(&args),
+        Container::Logs(args) => logs::logs(&args),
         Container::Exec(args) => exec::exec(args),
         Container::Attach(args) => attach::attach(args),
+        Container::Ps(args) => ps::ps(&args),
+        Container::Inspect(args) => inspect::inspect(&args),
+        Container::Top(args) => top::top(&args),
+        Container::Port(args) => top::port(&args),
+        Container::Stats(args) => stats::stats(&args),
+        Container::Cp(args) => cp::cp(&args),
+        Container::Diff(args) => diff::diff(&args),
+        Container::Export(args) => export::export(&args),
+        Container::Commit(args) => commit::commit(args),
     }
 }

@@ -18,7 +18,7 @@ use crate::error::{Class, Doing, Error, Result};
 use crate::runtime::lifecycle::{self, Choices, Request};
 use crate::runtime::spec::{ConsoleSize, Process};
 use crate::runtime::state::{self, Store};
-use crate::runtime::{bundle, cgroups, default_spec, features, own_program, signal};
+use crate::runtime::{bundle, cgroups, change, default_spec, features, own_program, signal};
 use crate::sys::fd;
 
 /// The options before the command.
@@ -259,8 +259,8 @@ fn dispatch(runtime: &Runtime) -> Result<u8> {
         Command::Delete { force, ids } => delete(&store, ids, *force),
         Command::Exec(args) => super::oci_exec::exec(&store, args),
         Command::List { format, quiet } => list(&store, format, *quiet).map(|()| 0),
-        Command::Pause { id } => lifecycle::pause(&store, id, true).map(|()| 0),
-        Command::Resume { id } => lifecycle::pause(&store, id, false).map(|()| 0),
+        Command::Pause { id } => change::pause(&store, id, true).map(|()| 0),
+        Command::Resume { id } => change::pause(&store, id, false).map(|()| 0),
         Command::Events { interval, stats, id } => super::oci_events::events(&store, id, *interval, *stats).map(|()| 0),
         Command::Ps { format, id, options } => super::oci_events::ps(&store, id, format, options).map(|()| 0),
         Command::Update(args) => super::oci_update::update(&store, args).map(|()| 0),
@@ -422,5 +422,5 @@ fn duration(text: &str) -> std::result::Result<Duration, String> {
 
 /// The container's cgroup, for commands that can't do without.
 pub(super) fn place_of<'a>(record: &'a state::Record, doing: &str) -> Result<&'a cgroups::Place> {
-    record.cgroup.as_ref().ok_or_else(|| lifecycle::no_cgroup(doing, &record.id))
+    record.cgroup.as_ref().ok_or_else(|| change::no_cgroup(doing, &record.id))
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::error::{Doing, Error, Result};
-use crate::runtime::lifecycle;
+use crate::runtime::change;
 use crate::runtime::spec::{BlockIo, Cpu, Memory, Pids, Resources};
 use crate::runtime::state::Store;
 
@@ -56,7 +56,7 @@ pub struct UpdateArgs {
 
 /// Reads the new limits and applies them.
 pub fn update(store: &Store, args: &UpdateArgs) -> Result<()> {
-    lifecycle::update(store, &args.id, &resources(args)?)
+    change::update(store, &args.id, &resources(args)?)
 }
 
 fn resources(args: &UpdateArgs) -> Result<Resources> {

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use super::human;
 use crate::engine::request::{HostDevice, Log, Namespace, NetworkMode, Restart};
 use crate::error::{Doing, Error, Result};
 use crate::runtime::spec::Rlimit;
@@ -168,34 +169,13 @@ pub fn restart(text: &str) -> std::result::Result<Restart, String> {
 /// A time as Go writes it (`1m30s`, `500ms`), in nanoseconds.
 ///
 /// # Errors
-/// For what is no time.
+/// For what is no time, or is too short to do anything but check.
 pub fn nanoseconds(text: &str) -> std::result::Result<i64, String> {
-    let wrong = || format!("{text:?} is no time such as 30s, 1m30s or 500ms");
-    if text == "0" {
-        return Ok(0);
-    }
-    let (mut rest, mut sum) = (text, 0f64);
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
-        let number: f64 = rest[..digits].parse().map_err(|_| wrong())?;
-        let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit() || c == '.').map_or(rest.len(), |at| digits + at);
-        let unit = match &rest[digits..unit_end] {
-            "ns" => 1.0,
-            "us" | "µs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            _ => return Err(wrong()),
-        };
-        sum += number * unit;
-        rest = &rest[unit_end..];
-    }
-    match sum {
-        sum if text.is_empty() || sum >= i64::MAX as f64 => Err(wrong()),
-        // Shorter than that a check would do nothing but check.
-        sum if sum > 0.0 && sum < 1e6 => Err("it cannot be less than 1ms".into()),
-        sum => Ok(sum as i64),
+    let length = if text == "0" { Some(Default::default()) } else { human::length(text) };
+    match length.and_then(|length| i64::try_from(length.as_nanos()).ok()) {
+        Some(short) if short > 0 && short < 1_000_000 => Err("it cannot be less than 1ms".into()),
+        Some(nanoseconds) => Ok(nanoseconds),
+        None => Err(format!("{text:?} is no time such as 30s, 1m30s or 500ms")),
     }
 }
 

@@ -8,7 +8,7 @@ use super::record::{self, Record, Status};
 use super::request::{Limits, Restart};
 use super::{stop, sweep};
 use crate::error::{Class, Error, Result};
-use crate::runtime::lifecycle;
+use crate::runtime::change as runtime_change;
 use crate::runtime::state::Store;
 
 /// Stops all processes of a container where they are, or lets them go on.
@@ -20,7 +20,7 @@ pub fn pause(home: &Home, record: &Record, on: bool) -> Result<()> {
     let verb = if on { "pause" } else { "unpause" };
     let refuse = |why: String| Err(Error::new(Class::Conflict, format!("{verb} container {}", record.name), why));
     match (record.status(), on) {
-        (Status::Running, true) | (Status::Paused, false) => lifecycle::pause(&Store::open(&home.oci())?, &record.id, on),
+        (Status::Running, true) | (Status::Paused, false) => runtime_change::pause(&Store::open(&home.oci())?, &record.id, on),
         (Status::Paused, true) => refuse(format!("Container {} is already paused", record.id)),
         (Status::Running, false) => refuse(format!("Container {} is not paused", record.id)),
         (Status::Restarting, _) => refuse(format!("Container {} is restarting, wait until the container is running", record.id)),
@@ -50,7 +50,7 @@ pub fn update(home: &Home, record: &Record, change: &Change) -> Result<()> {
     if now.is_active() && now.state.status == Status::Running {
         let resources = config::changed_resources(&change.limits);
         if resources != Default::default() {
-            lifecycle::update(&Store::open(&home.oci())?, &record.id, &resources)?;
+            runtime_change::update(&Store::open(&home.oci())?, &record.id, &resources)?;
         }
     }
     merge(&mut definition.request.limits, &change.limits);

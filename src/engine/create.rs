@@ -13,6 +13,7 @@ use super::names;
 use super::record::{self, Definition, Record, State};
 use super::request::{Request, Restart, Volume};
 use crate::error::{Class, Doing, Error, Result};
+use crate::image::store::Store;
 use crate::image::{self, Image};
 use crate::runtime::state::ProcessId;
 use crate::{clock, id};
@@ -39,7 +40,10 @@ pub fn create(home: &Home, request: &Request, starter: Option<ProcessId>, notice
     if request.remove && request.restart != Restart::No {
         return Err(Error::invalid("create a container", "conflicting options: cannot specify both --restart and --rm"));
     }
-    let image = image(home, &request.image, notice)?;
+    let store = Store::open(&home.data)?;
+    // Until the record says that its layers are needed, nobody collects them.
+    let _held = store.hold()?;
+    let image = image(&store, &request.image, notice)?;
     let mut record = new_record(request, &image, starter)?;
     let definition = Definition { request: request.clone(), image: image.config.config.clone(), layers: image.chain.clone() };
     make_sources(request)?;
@@ -97,11 +101,10 @@ fn new_record(request: &Request, image: &Image, starter: Option<ProcessId>) -> R
 }
 
 /// The image of this name; the base image is made when it isn't there yet.
-fn image(home: &Home, reference: &str, notice: &mut dyn FnMut(Notice)) -> Result<Image> {
-    let store = image::store::Store::open(&home.data)?;
-    match image::resolve(&store, reference) {
+fn image(store: &Store, reference: &str, notice: &mut dyn FnMut(Notice)) -> Result<Image> {
+    match image::resolve(store, reference) {
         Err(e) if e.class == Class::NotFound && image::base::is_meant(reference) => {
-            let (image, made) = image::base::ensure(&store)?;
+            let (image, made) = image::base::ensure(store)?;
             if made != image::base::Made::Before {
                 notice(Notice::BaseMade(&made));
             }

@@ -114,7 +114,7 @@ fn process(home: &Home, store: &Store, record: &Record, request: &Request) -> Re
     if request.terminal
         && let Some(size) = foreground::our_size()
     {
-        process.console_size = Some(ConsoleSize { height: size.rows.into(), width: size.columns.into() });
+        process.console_size = Some(ConsoleSize { height: size.rows, width: size.columns });
     }
     Ok(process)
 }

@@ -152,7 +152,7 @@ impl Keys {
                 passed.extend_from_slice(&self.keys[..self.matched]);
                 self.matched = 0;
             }
-            if self.keys.first().is_some() && self.keys.get(self.matched) == Some(&byte) {
+            if !self.keys.is_empty() && self.keys.get(self.matched) == Some(&byte) {
                 self.matched += 1;
                 self.pressed = self.matched == self.keys.len();
             } else {

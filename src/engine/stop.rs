@@ -56,7 +56,7 @@ pub fn stop(home: &Home, record: &Record, signal: Option<i32>, timeout: Option<i
     }
     // A container that stands still can't hear: it goes on, as it does under docker.
     if record.status() == Status::Paused {
-        let _ = lifecycle::pause(&Store::open(&home.oci())?, &record.id, false);
+        let _ = crate::runtime::change::pause(&Store::open(&home.oci())?, &record.id, false);
     }
     if wait(home, &record, Some(patience(&record, timeout)))?.is_none() {
         send(home, &record, libc::SIGKILL)?;

@@ -83,6 +83,7 @@ fn existing(store: &Store) -> Result<Option<Image>> {
 }
 
 fn make(store: &Store) -> Result<(Image, Made)> {
+    let _held = store.hold()?;
     let began = Instant::now();
     let tree = Tree::of_this_host()?;
     let mut blob = BufWriter::with_capacity(256 << 10, store.writer()?);
@@ -93,7 +94,7 @@ fn make(store: &Store) -> Result<(Image, Made)> {
     let diff_id = DiffId(layer.clone());
     let chain = ChainId(layer.clone());
     if !snapshot::dir(store, &chain).exists() {
-        snapshot::unpack(store, &chain, &diff_id, &[], store.open_blob(&layer)?)?;
+        snapshot::unpack(store, &[], Some(&diff_id), store.open_blob(&layer)?)?;
     }
     let config = store.put(&to_json(&config(&tree, diff_id)))?;
     let manifest = store.put(&to_json(&describe(store, config, layer, size)?))?;

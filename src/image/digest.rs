@@ -70,13 +70,17 @@ impl ChainId {
     pub fn stack(layers: &[DiffId]) -> Vec<ChainId> {
         let mut chain: Vec<ChainId> = Vec::with_capacity(layers.len());
         for layer in layers {
-            let next = match chain.last() {
-                None => layer.0.clone(),
-                Some(below) => Digest::of(format!("{} {}", below.0, layer.0).as_bytes()),
-            };
-            chain.push(ChainId(next));
+            chain.push(ChainId::on(chain.last(), layer));
         }
         chain
+    }
+
+    /// The name of the stack `below` with one layer more.
+    pub fn on(below: Option<&ChainId>, layer: &DiffId) -> ChainId {
+        match below {
+            None => ChainId(layer.0.clone()),
+            Some(below) => ChainId(Digest::of(format!("{} {}", below.0, layer.0).as_bytes())),
+        }
     }
 }
 

@@ -1,30 +1,20 @@
-//! One entry of a layer's archive, read: its name, owner, mode, time, attributes and content.
+//! One entry of a layer's archive: where its name leads, and its content on the way to a file.
 //!
 //! See it: `tar tvf LAYER --full-time --xattrs`. Read: tar(5), pax(1) "pax Interchange Format".
 
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use nix::sys::time::TimeSpec;
-use tar::EntryType;
-
+use super::tar_reader::Entry;
 use crate::error::{Doing, Error, Result};
-
-/// What an entry's header says about its owner, mode, time and attributes.
-pub struct Attributes {
-    pub uid: u64,
-    pub gid: u64,
-    pub mode: u32,
-    pub time: TimeSpec,
-    pub xattrs: Vec<(String, Vec<u8>)>,
-}
 
 /// A name in the archive as a path relative to the root, without `.` and `..`.
 pub fn inside(name: &[u8]) -> Result<PathBuf> {
     let mut path = PathBuf::new();
-    let text = Path::new(std::ffi::OsStr::from_bytes(name));
+    let text = Path::new(OsStr::from_bytes(name));
     for component in text.components() {
         match component {
             Component::Normal(part) => path.push(part),
@@ -37,64 +27,39 @@ pub fn inside(name: &[u8]) -> Result<PathBuf> {
     Ok(path)
 }
 
-pub fn attributes(entry: &mut tar::Entry<'_, impl Read>) -> std::io::Result<Attributes> {
-    let header = entry.header();
-    let (uid, gid, mode) = (header.uid()?, header.gid()?, header.mode()?);
-    let mut time = TimeSpec::new(header.mtime()? as i64, 0);
-    let mut xattrs = Vec::new();
-    if let Some(extensions) = entry.pax_extensions()? {
-        for extension in extensions {
-            let extension = extension?;
-            let Ok(key) = extension.key() else { continue };
-            match key.strip_prefix("SCHILY.xattr.") {
-                // Overlay's own attributes are ours to write: an image could send overlay elsewhere with them.
-                Some(name) if !name.starts_with("trusted.") && !name.starts_with("user.overlay.") => {
-                    xattrs.push((name.to_string(), extension.value_bytes().to_vec()));
+/// Whether an extended attribute goes into archives and comes out of them. Overlay's own are ours to write: an image could send overlay
+/// elsewhere with them. SELinux' labels belong to this host's policy.
+pub fn may_travel(xattr: &str) -> bool {
+    !xattr.starts_with("trusted.") && !xattr.starts_with("user.overlay.") && xattr != "security.selinux"
+}
+
+pub fn link_name(entry: &Entry, path: &Path) -> Result<PathBuf> {
+    match entry.link.is_empty() {
+        true => Err(Error::invalid(format!("unpack {}", path.display()), "it is a link to nothing")),
+        false => Ok(PathBuf::from(OsStr::from_bytes(&entry.link))),
+    }
+}
+
+/// Writes the entry's content, which `content` reads, into the new file; holes of a sparse file stay holes.
+pub fn copy_content(entry: &Entry, content: &mut impl Read, mut file: File, buffer: &mut [u8], path: &Path) -> Result<()> {
+    let doing = || format!("unpack {}", path.display());
+    let whole = [(0, entry.size)];
+    for &(offset, length) in entry.segments.as_deref().unwrap_or(&whole) {
+        file.seek(SeekFrom::Start(offset)).doing(doing)?;
+        let mut left = length;
+        while left > 0 {
+            let room = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            match content.read(&mut buffer[..room]) {
+                Ok(count) => {
+                    file.write_all(&buffer[..count]).doing(doing)?;
+                    left -= count as u64;
                 }
-                Some(_) => {}
-                None if key == "mtime" => time = extension.value().ok().and_then(pax_time).unwrap_or(time),
-                None => {}
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(unreadable_entry(path, e)),
             }
         }
     }
-    Ok(Attributes { uid, gid, mode, time, xattrs })
-}
-
-/// `1700000000.123`
-fn pax_time(text: &str) -> Option<TimeSpec> {
-    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let nanoseconds: String = fraction.chars().chain("000000000".chars()).take(9).collect();
-    Some(TimeSpec::new(seconds.parse().ok()?, nanoseconds.parse().ok()?))
-}
-
-pub fn link_name(entry: &tar::Entry<'_, impl Read>, path: &Path) -> Result<PathBuf> {
-    let name = entry.link_name_bytes().filter(|name| !name.is_empty());
-    let name = name.ok_or_else(|| Error::invalid(format!("unpack {}", path.display()), "it is a link to nothing"))?;
-    Ok(PathBuf::from(std::ffi::OsStr::from_bytes(&name)))
-}
-
-pub fn copy_content(entry: &mut tar::Entry<'_, impl Read>, mut file: File, path: &Path) -> Result<()> {
-    let mut buffer = vec![0u8; 64 << 10];
-    let mut copied = 0;
-    loop {
-        match entry.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => {
-                file.write_all(&buffer[..count]).doing(|| format!("unpack {}", path.display()))?;
-                copied += count as u64;
-            }
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) => return Err(unreadable_entry(path, e)),
-        }
-    }
-    match entry.header().entry_type() {
-        EntryType::GNUSparse => Ok(()),
-        _ if copied == entry.size() => Ok(()),
-        _ => Err(Error::invalid(
-            format!("unpack {}", path.display()),
-            format!("the archive ends in the middle of it, after {copied} of {} bytes", entry.size()),
-        )),
-    }
+    if entry.segments.is_some() { file.set_len(entry.size).doing(doing) } else { Ok(()) }
 }
 
 pub fn unreadable(e: std::io::Error) -> Error {

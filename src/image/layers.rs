@@ -15,7 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -24,10 +24,11 @@ use nix::errno::Errno;
 use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmodat, utimensat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::UnlinkatFlags;
-use tar::EntryType;
 
 use super::digest::{DiffId, Hashing};
-use super::layer_entry::{Attributes, attributes, copy_content, inside, link_name, unreadable, unreadable_entry};
+use super::layer_entry::{copy_content, inside, link_name, may_travel, unreadable};
+use super::tar_header::Kind;
+use super::tar_reader::{Entry, Reader};
 use crate::error::{Doing, Error, Result};
 use crate::sys::{path, xattr};
 
@@ -38,6 +39,8 @@ pub struct Unpacked {
     /// Bytes of the archive.
     pub size: u64,
     pub entries: u64,
+    /// Bytes of the files in it, which is what an image's size is the sum of.
+    pub content: u64,
     /// Device nodes left out, because this is a user namespace.
     pub devices_left_out: u64,
     /// Files that belong to ids which this user namespace doesn't map, and now to its root.
@@ -57,22 +60,24 @@ pub fn unpack(archive: impl Read, root: &Path, below: &[PathBuf]) -> Result<Unpa
         folder: None,
         folder_times: BTreeMap::new(),
         restricted: in_user_namespace(),
+        buffer: vec![0u8; 256 << 10],
         devices_left_out: 0,
         owners_unmapped: 0,
     };
-    let mut archive = tar::Archive::new(Hashing::new(archive));
-    let mut entries = 0;
-    for entry in archive.entries().map_err(unreadable)? {
-        unpacking.entry(entry.map_err(unreadable)?)?;
+    let mut archive = Reader::new(BufReader::with_capacity(256 << 10, Hashing::new(archive)));
+    let (mut entries, mut content) = (0, 0u64);
+    while let Some(entry) = archive.next().map_err(unreadable)? {
+        unpacking.entry(&entry, &mut archive)?;
         entries += 1;
+        content = content.saturating_add(entry.size);
     }
     unpacking.set_folder_times()?;
     // What follows the archive's end (padding, as a rule) counts for its digest.
     let mut rest = archive.into_inner();
     std::io::copy(&mut rest, &mut std::io::sink()).map_err(unreadable)?;
-    let (_, digest, size) = rest.finish();
+    let (_, digest, size) = rest.into_inner().finish();
     let Unpacking { devices_left_out, owners_unmapped, .. } = unpacking;
-    Ok(Unpacked { diff_id: DiffId(digest), size, entries, devices_left_out, owners_unmapped })
+    Ok(Unpacked { diff_id: DiffId(digest), size, entries, content, devices_left_out, owners_unmapped })
 }
 
 /// Whether this process lives in a user namespace below the first, whose inode has a number of its own (PROC_USER_INIT_INO).
@@ -99,23 +104,18 @@ struct Unpacking {
     /// Set last, because each file put into a folder changes its time.
     folder_times: BTreeMap<PathBuf, TimeSpec>,
     restricted: bool,
+    buffer: Vec<u8>,
     devices_left_out: u64,
     owners_unmapped: u64,
 }
 
 impl Unpacking {
-    fn entry(&mut self, mut entry: tar::Entry<'_, impl Read>) -> Result<()> {
-        let kind = entry.header().entry_type();
-        if kind == EntryType::XGlobalHeader {
-            return Ok(());
-        }
-        let path = inside(&entry.path_bytes())?;
-        let attributes = attributes(&mut entry).map_err(|e| unreadable_entry(&path, e))?;
+    fn entry(&mut self, entry: &Entry, content: &mut impl Read) -> Result<()> {
+        let path = inside(&entry.name)?;
         let Some(name) = path.file_name().map(PathBuf::from) else {
             // The root itself, `./`.
             let root = self.root.try_clone().doing(|| "duplicate a descriptor".into())?;
-            self.folder_times.insert(PathBuf::new(), attributes.time);
-            return self.apply(&root, Path::new("."), &path, &attributes, kind);
+            return self.apply(&root, Path::new("."), &path, entry);
         };
         let parent = path.parent().unwrap_or(Path::new(""));
         let folder = self.folder(parent)?;
@@ -124,8 +124,8 @@ impl Unpacking {
             // Marks of aufs' own, which only Docker of long ago wrote.
             [b'.', b'w', b'h', b'.', b'.', b'w', b'h', b'.', ..] => Ok(()),
             [b'.', b'w', b'h', b'.', deleted @ ..] => self.whiteout(&folder, deleted, &path),
-            _ => self.make(&folder, &name, &path, &mut entry, kind).and_then(|made| match made {
-                true => self.apply(&folder, &name, &path, &attributes, kind),
+            _ => self.make(&folder, &name, &path, entry, content).and_then(|made| match made {
+                true => self.apply(&folder, &name, &path, entry),
                 false => Ok(()),
             }),
         };
@@ -134,41 +134,35 @@ impl Unpacking {
     }
 
     /// Makes what the entry is. False when there is nothing whose attributes could be set.
-    fn make(&mut self, folder: &OwnedFd, name: &Path, path: &Path, entry: &mut tar::Entry<'_, impl Read>, kind: EntryType) -> Result<bool> {
+    fn make(&mut self, folder: &OwnedFd, name: &Path, path: &Path, entry: &Entry, content: &mut impl Read) -> Result<bool> {
         let doing = || format!("unpack {}", path.display());
-        if kind == EntryType::Directory {
-            return self.make_folder(folder, name, path).map(|()| true);
-        }
-        match kind {
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+        match entry.kind {
+            Kind::Folder => return self.make_folder(folder, name, path).map(|()| true),
+            Kind::HardLink => return self.hard_link(folder, name, path, &link_name(entry, path)?).map(|()| false),
+            Kind::File => {
                 remove(folder, name).doing(doing)?;
                 let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
                 let file = path::openat2(folder.as_fd(), name, flags, 0o600, path::RESOLVE_BENEATH | path::RESOLVE_NO_SYMLINKS).doing(doing)?;
-                copy_content(entry, File::from(file), path)?;
+                copy_content(entry, content, File::from(file), &mut self.buffer, path)?;
             }
-            EntryType::Symlink => {
+            Kind::Symlink => {
                 let target = link_name(entry, path)?;
                 remove(folder, name).doing(doing)?;
                 path::symlinkat(&target, folder, name).doing(doing)?;
             }
-            EntryType::Link => return self.hard_link(folder, name, path, &link_name(entry, path)?).map(|()| false),
-            EntryType::Fifo => {
+            Kind::Fifo => {
                 remove(folder, name).doing(doing)?;
                 path::mknodat(folder, name, libc::S_IFIFO | 0o600, 0).doing(doing)?;
             }
-            EntryType::Char | EntryType::Block => {
+            Kind::CharDevice | Kind::BlockDevice => {
                 if self.restricted {
                     self.devices_left_out += 1;
                     return Ok(false);
                 }
-                let header = entry.header();
-                let number = |part: std::io::Result<Option<u32>>| part.map(|n| n.unwrap_or(0)).map_err(|e| unreadable_entry(path, e));
-                let device = libc::makedev(number(header.device_major())?, number(header.device_minor())?);
-                let mode = if kind == EntryType::Char { libc::S_IFCHR } else { libc::S_IFBLK };
+                let mode = if entry.kind == Kind::CharDevice { libc::S_IFCHR } else { libc::S_IFBLK };
                 remove(folder, name).doing(doing)?;
-                path::mknodat(folder, name, mode | 0o600, device).doing(doing)?;
+                path::mknodat(folder, name, mode | 0o600, libc::makedev(entry.device.0, entry.device.1)).doing(doing)?;
             }
-            _ => return Err(Error::invalid(doing(), format!("entries of type {:?} have no meaning in a layer", kind.as_byte() as char))),
         }
         // A folder that was here is now something else.
         self.folder_times.retain(|folder, _| !folder.starts_with(path));
@@ -227,32 +221,33 @@ impl Unpacking {
     }
 
     /// Owner, mode, attributes, times; in this order, because a new owner takes setuid bits and file capabilities away.
-    fn apply(&mut self, folder: &OwnedFd, name: &Path, path: &Path, attributes: &Attributes, kind: EntryType) -> Result<()> {
+    fn apply(&mut self, folder: &OwnedFd, name: &Path, path: &Path, entry: &Entry) -> Result<()> {
         let doing = || format!("unpack {}", path.display());
-        self.chown(folder, name, path, attributes)?;
-        if kind != EntryType::Symlink {
+        self.chown(folder, name, path, entry)?;
+        if entry.kind != Kind::Symlink {
             // Not a link: it was made just now, in a folder that is ours alone.
-            fchmodat(folder, name, Mode::from_bits_truncate(attributes.mode & 0o7777), FchmodatFlags::FollowSymlink).doing(doing)?;
+            fchmodat(folder, name, Mode::from_bits_truncate(entry.mode & 0o7777), FchmodatFlags::FollowSymlink).doing(doing)?;
         }
-        for (key, value) in &attributes.xattrs {
+        for (key, value) in entry.xattrs.iter().filter(|(key, _)| may_travel(key)) {
             match xattr::set(folder.as_fd(), name, key, value) {
                 // Another file system, or another machine's security module: what can't be kept here is left out, as Docker does.
                 Err(e) if matches!(e.errno(), Errno::ENOTSUP | Errno::EPERM | Errno::EINVAL) => {}
                 set => set.doing(doing)?,
             }
         }
-        if kind == EntryType::Directory {
-            self.folder_times.insert(path.to_path_buf(), attributes.time);
+        let time = TimeSpec::new(entry.time.0, i64::from(entry.time.1));
+        if entry.kind == Kind::Folder {
+            self.folder_times.insert(path.to_path_buf(), time);
             return Ok(());
         }
-        utimensat(folder, name, &attributes.time, &attributes.time, UtimensatFlags::NoFollowSymlink).doing(doing)
+        utimensat(folder, name, &time, &time, UtimensatFlags::NoFollowSymlink).doing(doing)
     }
 
-    fn chown(&mut self, folder: &OwnedFd, name: &Path, path: &Path, attributes: &Attributes) -> Result<()> {
+    fn chown(&mut self, folder: &OwnedFd, name: &Path, path: &Path, entry: &Entry) -> Result<()> {
         let doing = || format!("unpack {}", path.display());
         let id =
             |id: u64| u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or_else(|| Error::invalid(doing(), format!("{id} is no user or group")));
-        match path::chownat(folder, name, id(attributes.uid)?, id(attributes.gid)?) {
+        match path::chownat(folder, name, id(entry.uid)?, id(entry.gid)?) {
             Err(e) if e.errno() == Errno::EINVAL && self.restricted => {
                 self.owners_unmapped += 1;
                 Ok(())
@@ -301,10 +296,13 @@ impl Unpacking {
             path::stat(fd.as_fd()).ok().filter(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
         });
         let (mode, uid, gid, time) = match like {
-            Some(stat) => (stat.st_mode, stat.st_uid.into(), stat.st_gid.into(), TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec)),
-            None => (0o755, 0, 0, TimeSpec::new(0, 0)),
+            Some(stat) => (stat.st_mode, stat.st_uid.into(), stat.st_gid.into(), (stat.st_mtime, stat.st_mtime_nsec as u32)),
+            None => (0o755, 0, 0, (0, 0)),
         };
-        self.apply(parent, name, path, &Attributes { uid, gid, mode, time, xattrs: Vec::new() }, EntryType::Directory)?;
+        let (kind, name_bytes) = (Kind::Folder, path.as_os_str().as_bytes().to_vec());
+        let implied =
+            Entry { kind, name: name_bytes, mode, uid, gid, time, link: Vec::new(), size: 0, device: (0, 0), xattrs: Vec::new(), segments: None };
+        self.apply(parent, name, path, &implied)?;
         path::openat2(parent.as_fd(), name, libc::O_PATH | libc::O_DIRECTORY, 0, path::RESOLVE_BENEATH | path::RESOLVE_NO_SYMLINKS).doing(doing)
     }
 

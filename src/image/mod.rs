@@ -4,21 +4,34 @@
 //! [`base`] makes one from the host's own programs.
 //! Source: the OCI image specification 1.1, <https://github.com/opencontainers/image-spec>.
 
+mod archive;
 pub mod base;
 mod base_tree;
+pub mod collect;
+pub mod compression;
 mod copy;
+pub mod create;
 pub mod digest;
 mod durable;
 mod host_programs;
-mod layer_entry;
+pub mod instruction;
+pub mod layer_entry;
 pub mod layers;
 mod libraries;
+pub mod list;
+pub mod load;
 pub mod manifest;
+pub mod pack;
+mod pax;
 pub mod probe;
 pub mod reference;
-mod resolve;
+pub mod remove;
+pub mod resolve;
+pub mod save;
 pub mod snapshot;
 pub mod store;
+pub mod tar_header;
+pub mod tar_reader;
 #[cfg(test)]
 mod testing;
 

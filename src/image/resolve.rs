@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::digest::{ChainId, Digest};
+use super::list::{self, Listed, Repositories};
 use super::manifest::{self, Descriptor, ImageConfig, Index, Manifest};
 use super::reference::Reference;
 use super::snapshot;
@@ -32,7 +33,7 @@ pub struct Image {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum ManifestOrIndex {
+pub enum ManifestOrIndex {
     Manifest(Box<Manifest>),
     Index(Index),
 }
@@ -42,26 +43,34 @@ enum ManifestOrIndex {
 /// # Errors
 /// NotFound when there is none, Conflict when the beginning of an ID fits several, Invalid when the store is damaged.
 pub fn resolve(store: &Store, name: &str) -> Result<Image> {
-    let references = store.references()?;
-    let reference = Reference::parse(name);
-    let named = reference.as_ref().ok().and_then(|reference| match &reference.digest {
-        Some(digest) => store.has(digest).then_some(digest),
-        None => references.get(&reference.to_string()),
-    });
-    let manifest = match named {
-        Some(manifest) => manifest.clone(),
-        None => by_id(store, references.values(), name)?.ok_or_else(|| match reference.clone() {
-            Ok(_) => Error::new(Class::NotFound, format!("find the image {name}"), "there is none of this name here")
-                .hint("the image `base` is made from this host's own programs by itself"),
-            Err(not_a_reference) => not_a_reference,
-        })?,
-    };
-    load(store, &manifest, reference.map_or(name.to_string(), |reference| reference.familiar()))
+    let _held = store.hold()?;
+    let found = find(store, &store.repositories()?, name)?;
+    load(store, &found, Reference::parse(name).map_or(name.to_string(), |reference| reference.familiar()))
 }
 
-fn load(store: &Store, manifest: &Digest, reference: String) -> Result<Image> {
+/// The manifest (or index) that `name` means.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn find(store: &Store, repositories: &Repositories, name: &str) -> Result<Digest> {
+    let reference = Reference::parse(name);
+    let named = reference.as_ref().ok().and_then(|reference| match &reference.digest {
+        Some(digest) => repositories.images.contains_key(digest).then_some(digest),
+        None => repositories.references.get(&reference.to_string()),
+    });
+    if let Some(manifest) = named {
+        return Ok(manifest.clone());
+    }
+    by_id(store, repositories, name)?.ok_or_else(|| match reference {
+        Ok(reference) => Error::new(Class::NotFound, format!("find the image {name}"), format!("No such image: {}", reference.familiar()))
+            .hint("`onggi images` shows what is here; the image `base` is made from this host's own programs by itself"),
+        Err(not_a_reference) => not_a_reference,
+    })
+}
+
+pub(super) fn load(store: &Store, manifest: &Digest, reference: String) -> Result<Image> {
     let (digest, manifest) = for_this_machine(store, manifest)?;
-    let config: ImageConfig = store.read_json(&manifest.config.digest)?;
+    let config: ImageConfig = config_of(store, &manifest)?;
     let diff_ids = &config.rootfs.diff_ids;
     if diff_ids.len() != manifest.layers.len() {
         let why = format!("its manifest has {} layers and its config {}", manifest.layers.len(), diff_ids.len());
@@ -69,30 +78,29 @@ fn load(store: &Store, manifest: &Digest, reference: String) -> Result<Image> {
     }
     let chain = ChainId::stack(diff_ids);
     let layers: Vec<PathBuf> = chain.iter().map(|chain| snapshot::dir(store, chain)).collect();
-    // Unpacked from below and removed from above: when the top is there, all are.
-    if layers.last().is_some_and(|top| !top.exists()) {
-        unpack_missing(store, &manifest.layers, &config, &chain, &layers)?;
-    }
+    unpack_missing(store, &manifest.layers, &config, &chain)?;
     Ok(Image { id: manifest.config.digest, manifest: digest, reference, config, layers, chain })
 }
 
-fn unpack_missing(store: &Store, descriptors: &[Descriptor], config: &ImageConfig, chain: &[ChainId], layers: &[PathBuf]) -> Result<()> {
+/// The config that a manifest names.
+///
+/// # Errors
+/// NotFound, Invalid.
+pub fn config_of<T: serde::de::DeserializeOwned>(store: &Store, manifest: &Manifest) -> Result<T> {
+    store.read_json(&manifest.config.digest)
+}
+
+fn unpack_missing(store: &Store, descriptors: &[Descriptor], config: &ImageConfig, chain: &[ChainId]) -> Result<()> {
     for (at, descriptor) in descriptors.iter().enumerate() {
-        if layers[at].exists() {
-            continue;
+        if !snapshot::dir(store, &chain[at]).exists() {
+            snapshot::unpack(store, &chain[..at], Some(&config.rootfs.diff_ids[at]), store.open_blob(&descriptor.digest)?)?;
         }
-        if ![manifest::LAYER, manifest::DOCKER_LAYER].contains(&&*descriptor.media_type) {
-            let doing = format!("unpack layer {}", descriptor.digest.short());
-            return Err(Error::new(Class::Unsupported, doing, format!("{} is not an archive that is read here", descriptor.media_type)));
-        }
-        let below: Vec<PathBuf> = layers[..at].iter().rev().cloned().collect();
-        snapshot::unpack(store, &chain[at], &config.rootfs.diff_ids[at], &below, store.open_blob(&descriptor.digest)?)?;
     }
     Ok(())
 }
 
 /// The manifest itself, or out of an index the one for this machine.
-fn for_this_machine(store: &Store, digest: &Digest) -> Result<(Digest, Manifest)> {
+pub fn for_this_machine(store: &Store, digest: &Digest) -> Result<(Digest, Manifest)> {
     let fits = |descriptor: &&Descriptor| {
         descriptor.platform.as_ref().is_some_and(|platform| platform.os == "linux" && platform.architecture == manifest::architecture())
     };
@@ -110,21 +118,16 @@ fn for_this_machine(store: &Store, digest: &Digest) -> Result<(Digest, Manifest)
 }
 
 /// The manifest of the image whose ID begins like this.
-fn by_id<'a>(store: &Store, manifests: impl Iterator<Item = &'a Digest>, text: &str) -> Result<Option<Digest>> {
+fn by_id(store: &Store, repositories: &Repositories, text: &str) -> Result<Option<Digest>> {
     let digits = text.strip_prefix("sha256:").unwrap_or(text);
-    if digits.len() < 4 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+    if digits.len() < 2 || !digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
         return Ok(None);
     }
-    let mut found: Option<(Digest, Digest)> = None;
-    for manifest in manifests {
-        let Ok((_, content)) = for_this_machine(store, manifest) else { continue };
-        let id = content.config.digest;
-        if id.hex().starts_with(digits) || manifest.hex().starts_with(digits) {
-            if found.as_ref().is_some_and(|(other, _)| *other != id) {
-                return Err(Error::new(Class::Conflict, format!("find the image {text}"), "several IDs begin like this"));
-            }
-            found = Some((id, manifest.clone()));
-        }
+    let fits = |image: &Listed| image.id.hex().starts_with(digits) || image.manifests.iter().any(|manifest| manifest.hex().starts_with(digits));
+    let mut found = list::listed(store, repositories).into_iter().filter(fits);
+    match (found.next(), found.next()) {
+        (Some(_), Some(_)) => Err(Error::new(Class::Conflict, format!("find the image {text}"), "several IDs begin like this")),
+        (Some(image), None) => Ok(image.manifests.into_iter().next()),
+        (None, _) => Ok(None),
     }
-    Ok(found.map(|(_, manifest)| manifest))
 }

@@ -19,11 +19,12 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-use super::copy;
 use super::digest::{ChainId, DiffId};
 use super::durable::{Temporary, make_dir, sync_parent};
+use super::layer_entry::unreadable;
 use super::layers::{self, Unpacked, in_user_namespace};
 use super::store::Store;
+use super::{compression, copy};
 use crate::error::{Class, Doing, Error, Result};
 use crate::sys::{Reason, SysError, SysResult, because, child_mount, mount, path};
 
@@ -35,28 +36,52 @@ pub fn dir(store: &Store, chain: &ChainId) -> PathBuf {
     store.root().join("snapshots").join(chain.0.hex()).join("fs")
 }
 
-/// Unpacks a layer as the top of `chain`, on the layers whose directories are `below` (the uppermost first). One that is there stays.
+/// Unpacks a layer on top of `below` (the lowest first), whatever it is compressed with. A snapshot that is there stays.
 ///
 /// # Errors
-/// Invalid when the archive is not the layer that `diff_id` names, or as [`layers::unpack`]; ENOSPC.
-pub fn unpack(store: &Store, chain: &ChainId, diff_id: &DiffId, below: &[PathBuf], archive: impl Read) -> Result<Unpacked> {
+/// Invalid when the archive is not the layer that `expected` names, or as [`layers::unpack`]; ENOSPC.
+pub fn unpack(store: &Store, below: &[ChainId], expected: Option<&DiffId>, archive: impl Read) -> Result<(ChainId, Unpacked)> {
     let temporary = Temporary::new(store)?;
     let (snapshot, fs_dir) = (temporary.path().join("snapshot"), temporary.path().join("snapshot/fs"));
     make_dir(&snapshot, 0o711)?;
     make_dir(&fs_dir, 0o755)?;
-    let unpacked = layers::unpack(archive, &fs_dir, below)?;
-    if unpacked.diff_id != *diff_id {
-        return Err(Error::invalid(format!("unpack layer {}", diff_id.0.short()), format!("its bytes are {}", unpacked.diff_id)));
+    let folders: Vec<PathBuf> = below.iter().rev().map(|chain| dir(store, chain)).collect();
+    let archive = compression::undone(archive).map_err(unreadable)?;
+    let unpacked = layers::unpack(archive, &fs_dir, &folders)?;
+    if let Some(expected) = expected.filter(|expected| **expected != unpacked.diff_id) {
+        return Err(Error::invalid(format!("unpack layer {}", expected.0.short()), format!("its bytes are {}", unpacked.diff_id)));
     }
+    let chain = ChainId::on(below.last(), &unpacked.diff_id);
     let doing = || format!("keep the snapshot {}", chain.0.short());
+    fs::write(snapshot.join("size"), unpacked.content.to_string()).doing(doing)?;
     // One call for all files: after a power cut a snapshot with a name has all its bytes.
     File::open(&fs_dir).and_then(|dir| Ok(nix::unistd::syncfs(&dir)?)).doing(doing)?;
     let place = store.root().join("snapshots").join(chain.0.hex());
     match fs::rename(&snapshot, &place) {
         // Somebody else was faster; the same layers make the same snapshot.
-        Err(e) if matches!(e.raw_os_error(), Some(libc::EEXIST | libc::ENOTEMPTY)) => Ok(unpacked),
-        renamed => renamed.doing(doing).and_then(|()| sync_parent(&place)).map(|()| unpacked),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EEXIST | libc::ENOTEMPTY)) => {}
+        renamed => renamed.doing(doing).and_then(|()| sync_parent(&place))?,
     }
+    Ok((chain, unpacked))
+}
+
+/// Bytes of the files in the topmost layer of a stack; 0 when it isn't unpacked.
+pub fn size(store: &Store, chain: &ChainId) -> u64 {
+    let dir = dir(store, chain);
+    match fs::read_to_string(dir.with_file_name("size")).ok().and_then(|text| text.trim().parse().ok()) {
+        Some(size) => size,
+        None => size_of_tree(&dir),
+    }
+}
+
+fn size_of_tree(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => size_of_tree(&entry.path()),
+        Ok(meta) if meta.is_file() => meta.len(),
+        _ => 0,
+    });
+    sizes.sum()
 }
 
 /// The directories of one container's root file system.

@@ -1,9 +1,9 @@
-//! The store: blobs under their digests, and which reference means which manifest.
+//! The store: blobs under their digests.
 //!
 //! ```text
 //! ROOT/version                  of the layout; a newer one is refused
 //! ROOT/images/blobs/sha256/HEX  manifests, configs, layers: never changed, only added and removed
-//! ROOT/images/repositories.json {"references": {"docker.io/library/base:latest": "sha256:…"}}
+//! ROOT/images/repositories.json which images there are, and what they are called (`list`)
 //! ROOT/snapshots/HEX/fs         layers unpacked, by chain ID (`snapshot`)
 //! ROOT/tmp/…                    what is being made; without a living maker it is rubbish
 //! ```
@@ -12,21 +12,20 @@
 //!
 //! See it: `find /var/lib/onggi/images`. Read: rename(2), fsync(2), flock(2). Source: OCI image specification, image-layout.md.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use super::digest::{Digest, Hashing};
 use super::durable::{Temporary, make_dir, sync_parent, write_whole};
-use super::reference::Reference;
 use crate::error::{Class, Doing, Error, Result};
 
 /// The layout that this program writes.
 const VERSION: u32 = 1;
+
+/// Held by many who need what is in the store, or by one who removes from it.
+const IN_USE: &str = "images/in_use.lock";
 
 /// Manifests and configs are a few kilobytes; the registries' own limit is 4 MiB.
 const BIGGEST_JSON: u64 = 4 << 20;
@@ -35,11 +34,6 @@ const BIGGEST_JSON: u64 = 4 << 20;
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
-}
-
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Repositories {
-    references: BTreeMap<String, Digest>,
 }
 
 impl Store {
@@ -154,50 +148,28 @@ impl Store {
         Ok(BlobWriter { store: self.clone(), temporary, file: Hashing::new(file) })
     }
 
-    /// Which reference means which manifest.
+    /// Keeps all that is in the store from being collected until the answer is dropped: whoever makes an image, or is about to write down
+    /// that a container needs one, holds this.
     ///
     /// # Errors
-    /// Invalid when the file is damaged.
-    pub fn references(&self) -> Result<BTreeMap<String, Digest>> {
-        Ok(self.repositories()?.references)
+    /// EACCES, ENOSPC.
+    pub fn hold(&self) -> Result<Held> {
+        let (path, file) = self.open_lock(IN_USE)?;
+        file.lock_shared().doing(|| format!("lock {}", path.display()))?;
+        Ok(Held(file))
     }
 
-    fn repositories(&self) -> Result<Repositories> {
-        let path = self.root.join("images/repositories.json");
-        match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("read {}", path.display()), e.to_string())),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(Repositories::default()),
-            Err(e) => Err(e).doing(|| format!("read {}", path.display())),
+    /// The store for one who removes things from it; None as long as somebody holds it.
+    ///
+    /// # Errors
+    /// EACCES, ENOSPC.
+    pub(super) fn hold_alone(&self) -> Result<Option<Held>> {
+        let (path, file) = self.open_lock(IN_USE)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Held(file))),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(e)) => Err(e).doing(|| format!("lock {}", path.display())),
         }
-    }
-
-    /// Lets `reference` mean this manifest (or index) from now on.
-    ///
-    /// # Errors
-    /// ENOSPC, EACCES.
-    pub fn tag(&self, reference: &Reference, manifest: &Digest) -> Result<()> {
-        self.change_references(|references| {
-            references.insert(reference.to_string(), manifest.clone());
-        })
-    }
-
-    /// Takes the name away and answers what it meant. The blobs stay: others may need them.
-    ///
-    /// # Errors
-    /// ENOSPC, EACCES.
-    pub fn untag(&self, reference: &Reference) -> Result<Option<Digest>> {
-        let mut meant = None;
-        self.change_references(|references| meant = references.remove(&reference.to_string()))?;
-        Ok(meant)
-    }
-
-    fn change_references(&self, change: impl FnOnce(&mut BTreeMap<String, Digest>)) -> Result<()> {
-        // Held from reading to renaming: two changes at once would otherwise lose one.
-        let _lock = self.lock("images/repositories.lock")?;
-        let mut repositories = self.repositories()?;
-        change(&mut repositories.references);
-        let text = serde_json::to_vec_pretty(&repositories).unwrap_or_default();
-        write_whole(&self.root.join("images/repositories.json"), &text)
     }
 
     /// Waits until nobody else holds the lock of this name; held until the answer is dropped.
@@ -205,11 +177,26 @@ impl Store {
     /// # Errors
     /// EACCES, ENOSPC.
     pub fn lock(&self, name: &str) -> Result<File> {
-        let path = self.root.join(name);
-        let doing = || format!("lock {}", path.display());
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).doing(doing)?;
-        file.lock().doing(doing)?;
+        let (path, file) = self.open_lock(name)?;
+        file.lock().doing(|| format!("lock {}", path.display()))?;
         Ok(file)
+    }
+
+    fn open_lock(&self, name: &str) -> Result<(PathBuf, File)> {
+        let path = self.root.join(name);
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        file.doing(|| format!("open the lock {}", path.display())).map(|file| (path, file))
+    }
+}
+
+/// See [`Store::hold`].
+#[must_use]
+pub struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Not just closed: a process that was forked meanwhile has the same open file, and would hold the lock on.
+        let _ = self.0.unlock();
     }
 }
 
@@ -278,32 +265,6 @@ mod tests {
         assert_eq!(writer.commit(Some(&Digest::of(b"good"))).unwrap_err().class, Class::Invalid);
         assert_eq!(fs::read_dir(folder.path().join("images/blobs/sha256")).unwrap().count(), 0);
         assert_eq!(fs::read_dir(folder.path().join("tmp")).unwrap().count(), 1, "only the lock");
-    }
-
-    #[test]
-    fn references_are_kept_and_forgotten() {
-        let folder = Folder::new();
-        let store = Store::open(folder.path()).unwrap();
-        let (base, digest) = (Reference::parse("base").unwrap(), Digest::of(b""));
-        assert!(store.references().unwrap().is_empty());
-        store.tag(&base, &digest).unwrap();
-        let again = Store::open(folder.path()).unwrap();
-        assert_eq!(again.references().unwrap().get("docker.io/library/base:latest"), Some(&digest));
-        assert_eq!(again.untag(&base).unwrap(), Some(digest));
-        assert_eq!(store.untag(&base).unwrap(), None);
-    }
-
-    #[test]
-    fn references_set_at_once_are_all_kept() {
-        let folder = Folder::new();
-        let store = Store::open(folder.path()).unwrap();
-        std::thread::scope(|scope| {
-            for n in 0..8 {
-                let store = store.clone();
-                scope.spawn(move || store.tag(&Reference::parse(&format!("base:{n}")).unwrap(), &Digest::of(b"")).unwrap());
-            }
-        });
-        assert_eq!(store.references().unwrap().len(), 8);
     }
 
     #[test]

@@ -46,6 +46,18 @@ pub fn namespace(who: &str, kind: &str) -> Result<Fact> {
     Ok(Fact::new(link.to_string_lossy(), format!("readlink {path}")))
 }
 
+/// Whose setsid(2) a process lives under, and its terminal, or that it has none (proc_pid_stat(5), fields 6 and 7).
+///
+/// # Errors
+/// NotFound when the process is gone.
+pub fn session(who: &str) -> Result<Fact> {
+    let (text, path) = read(who, "stat")?;
+    let fields: Vec<&str> = text.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
+    let field = |at: usize| fields.get(at).copied().unwrap_or("?");
+    let terminal = if field(4) == "0" { "no terminal".to_string() } else { format!("terminal {}", field(4)) };
+    Ok(Fact::new(format!("session {}, {terminal}", field(3)), format!("cat {path}")))
+}
+
 /// The type of the file system that is the process' root, and how many mounts it sees.
 ///
 /// # Errors

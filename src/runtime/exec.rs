@@ -81,7 +81,7 @@ pub fn exec(store: &Store, id: &str, request: Request) -> Result<Running> {
     let mut warnings = Vec::new();
     let attach = cgroup.is_none() && record.cgroup.as_ref().is_some_and(|place| place.unified.is_some() || place.unit.is_some());
     let outcome = attend(&mut pair, &record, attach, pid, &pidfd, &mut warnings);
-    let written = outcome.and_then(|()| request.pid_file.as_ref().map_or(Ok(()), |file| lifecycle::write_pid_file(file, pid)));
+    let written = outcome.and_then(|()| request.pid_file.as_ref().map_or(Ok(()), |file| super::pid_file::write(file, pid)));
     if let Err(e) = written {
         namespaces::end(&namespaces::Side::Parent { pid, pidfd });
         return Err(e);

@@ -19,7 +19,7 @@ use super::program::{self, Start};
 use super::spec::{Hooks, Linux, Process, Resources};
 use super::state::{self, ProcessId, Record, State, Status, Store};
 use super::sync::{self, Message, Socket};
-use super::{cgroups, hooks, labels, mounts, namespaces, rdt, seccomp, users};
+use super::{cgroups, hooks, labels, mounts, namespaces, pid_file, rdt, seccomp, users};
 use crate::clock;
 use crate::error::{Class, Doing, Error, Result};
 use crate::sys::call::fault;
@@ -155,7 +155,7 @@ pub fn create(store: &Store, request: Request) -> Result<Created> {
     let _ = ours.tell(&Message::Go);
     let warnings = attend(&ours, &making)?;
     if let Some(file) = &making.record.pid_file {
-        write_pid_file(file, pid)?;
+        pid_file::write(file, pid)?;
     }
     store.finish(&making.record.id)?;
     Ok(making.keep(warnings))
@@ -293,15 +293,6 @@ pub(super) fn json(state: &State) -> String {
     serde_json::to_string(state).unwrap_or_default()
 }
 
-/// Whoever waits for the file finds it whole.
-pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
-    let doing = || format!("write the PID file {}", path.display());
-    let name = path.file_name().ok_or_else(|| Error::invalid(doing(), "it is no file"))?;
-    let new = path.with_file_name(format!(".{}.new", name.to_string_lossy()));
-    std::fs::write(&new, pid.to_string()).doing(doing)?;
-    std::fs::rename(&new, path).doing(doing)
-}
-
 /// Starts the program of a created container.
 ///
 /// # Errors
@@ -404,57 +395,4 @@ fn end(handle: BorrowedFd, place: Option<&cgroups::Place>) -> Result<()> {
         )),
         _ => Ok(()),
     }
-}
-
-/// Stops all processes of a container where they are, or lets them go on.
-///
-/// # Errors
-/// Conflict in another state, Unsupported without a cgroup.
-pub fn pause(store: &Store, id: &str, on: bool) -> Result<()> {
-    let record = store.load(id)?;
-    let (wanted, doing) = if on { (Status::Running, "pause") } else { (Status::Paused, "resume") };
-    let status = store.status(&record);
-    if status != wanted && !(on && status == Status::Created) {
-        return Err(Error::new(Class::Conflict, format!("{doing} {id}"), format!("it is {status}, not {wanted}")));
-    }
-    let place = record.cgroup.as_ref().ok_or_else(|| no_cgroup(doing, id))?;
-    cgroups::freeze(place, on)
-}
-
-/// Changes a container's limits.
-///
-/// # Errors
-/// EBUSY for a limit below what is used; Conflict when it has stopped.
-pub fn update(store: &Store, id: &str, resources: &Resources) -> Result<()> {
-    let mut record = store.load(id)?;
-    if store.status(&record) == Status::Stopped {
-        return Err(Error::new(Class::Conflict, format!("update {id}"), "container not running"));
-    }
-    let place = record.cgroup.as_ref().ok_or_else(|| no_cgroup("update", id))?;
-    cgroups::apply(place, resources, true)?;
-    let linux = record.spec.linux.get_or_insert_default();
-    linux.resources = Some(merged(linux.resources.take().unwrap_or_default(), resources));
-    store.save(&record)
-}
-
-/// The old limits with the new ones over them, field by field.
-fn merged(old: Resources, new: &Resources) -> Resources {
-    fn overlay(old: &mut serde_json::Value, new: serde_json::Value) {
-        match (old, new) {
-            (serde_json::Value::Object(old), serde_json::Value::Object(new)) => {
-                for (key, value) in new {
-                    overlay(old.entry(key).or_insert(serde_json::Value::Null), value);
-                }
-            }
-            (old, new) => *old = new,
-        }
-    }
-    let mut base = serde_json::to_value(&old).unwrap_or_default();
-    overlay(&mut base, serde_json::to_value(new).unwrap_or_default());
-    serde_json::from_value(base).unwrap_or(old)
-}
-
-pub fn no_cgroup(doing: &str, id: &str) -> Error {
-    Error::new(Class::Unsupported, format!("{doing} {id}"), "it has no cgroup")
-        .hint("rootless containers need a delegated cgroup; see `onggi doctor`")
 }

@@ -17,6 +17,7 @@ pub mod process;
 pub mod sched;
 pub mod seccomp;
 pub mod terminal;
+pub mod time;
 pub mod watch;
 pub mod xattr;
 

@@ -283,6 +283,12 @@ pub fn filesystem_magic(fd: impl AsFd) -> SysResult<i64> {
     Ok(answer.f_type as i64)
 }
 
+/// Whether `fd` is open on one of the kernel's own tables (/proc, /sys, cgroups, /dev/pts), which look like files and are none.
+pub fn is_the_kernels(fd: impl AsFd) -> bool {
+    let tables = [libc::PROC_SUPER_MAGIC, libc::SYSFS_MAGIC, libc::CGROUP_SUPER_MAGIC, libc::CGROUP2_SUPER_MAGIC, libc::DEVPTS_SUPER_MAGIC];
+    filesystem_magic(fd).is_ok_and(|magic| tables.contains(&magic))
+}
+
 /// Whether the mount that holds `path` is read-only.
 ///
 /// # Errors

@@ -43,6 +43,32 @@ fn inotify(path: &Path, mask: u32, mask_name: &str) -> SysResult<OwnedFd> {
     Ok(fd)
 }
 
+/// An inotify descriptor that becomes readable when something in one of these folders is written, made, renamed or removed, or when one
+/// of these files goes. What is not there is not watched.
+///
+/// # Errors
+/// EMFILE (see /proc/sys/fs/inotify/max_user_instances), ENOSPC (max_user_watches).
+pub fn changed(paths: &[&Path]) -> SysResult<OwnedFd> {
+    // SAFETY: integers only.
+    let raw = || unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) as _ };
+    let fd = owned(call("inotify_init1", || "IN_CLOEXEC|IN_NONBLOCK".into(), raw)?);
+    let mask = libc::IN_MODIFY | libc::IN_CREATE | libc::IN_MOVE | libc::IN_DELETE | libc::IN_DELETE_SELF;
+    for path in paths {
+        let path_c = c_string(path)?;
+        let watched = call(
+            "inotify_add_watch",
+            || format!("{}, IN_MODIFY|IN_CREATE|IN_MOVE|IN_DELETE|IN_DELETE_SELF", path.display()),
+            // SAFETY: a valid C string.
+            || unsafe { libc::inotify_add_watch(fd.as_raw_fd(), path_c.as_ptr(), mask) as _ },
+        );
+        match watched {
+            Err(e) if e.errno() != Errno::ENOENT => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(fd)
+}
+
 /// A counter that the kernel or a process adds to, and poll(2) waits for.
 ///
 /// # Errors

@@ -40,6 +40,8 @@ pub struct Scene<'a> {
     pub inside: Value,
     /// The container's first process on the host.
     pub pid: String,
+    /// Its monitor.
+    pub monitor: String,
     /// Its cgroup's directories on the host.
     pub cgroups: &'a [PathBuf],
     pub rootless: bool,
@@ -130,7 +132,8 @@ fn walk(teller: &mut Teller) -> std::result::Result<(), Ended> {
         &format!("A container was made in {took:.1} ms. On this machine its first process is {}.", pid.bold()),
         &format!("컨테이너를 {took:.1} ms 만에 만들었습니다. 이 컴퓨터에서 그 첫 프로세스는 {}번입니다.", pid.bold()),
     )?;
-    let scene = Scene { inside, pid: pid.clone(), cgroups: &cgroups, rootless: home.rootless, before };
+    let monitor = container.state.monitor.map_or(0, |monitor| monitor.pid).to_string();
+    let scene = Scene { inside, pid: pid.clone(), monitor, cgroups: &cgroups, rootless: home.rootless, before };
     for (number, stop) in tour_stops::all(&scene).into_iter().enumerate() {
         teller.stop(number + 1, &stop)?;
     }

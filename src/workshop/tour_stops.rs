@@ -13,11 +13,12 @@ pub struct Stop {
 }
 
 /// How many there are.
-pub const COUNT: usize = 7;
+pub const COUNT: usize = 8;
 
 /// What to type next: command, what it shows in English and Korean.
 pub const NEXT: &[(&str, &str, &str)] = &[
     ("onggi run --rm -it base sh", "be inside one yourself", "직접 안으로 들어가 보기"),
+    ("onggi run -d --name jar base sleep 600", "in the background; then onggi exec, stop, rm", "배경에서; 그다음 onggi exec, stop, rm"),
     ("onggi run --rm --explain base true", "see every system call, and why", "시스템 콜 하나하나와 그 이유 보기"),
     ("onggi run --rm --memory 64m base cat /proc/self/cgroup", "with a limit", "한도를 걸고"),
     ("onggi run --rm -it --cap-drop ALL base sh", "a root who may do nothing", "아무 권한도 없는 root"),
@@ -26,7 +27,7 @@ pub const NEXT: &[(&str, &str, &str)] = &[
 
 /// All stops, told from one scene.
 pub fn all(scene: &Scene) -> Vec<Stop> {
-    let stops = vec![processes(scene), files(scene), name(scene), network(scene), powers(scene), limits(scene), calls(scene)];
+    let stops = vec![processes(scene), files(scene), name(scene), network(scene), powers(scene), limits(scene), calls(scene), monitor(scene)];
     debug_assert_eq!(stops.len(), COUNT);
     stops
 }
@@ -178,5 +179,24 @@ fn calls(scene: &Scene) -> Stop {
             ("outside", format!("Seccomp {} in this program", outside(process::status("self", "Seccomp")))),
         ],
         see: format!("grep Seccomp /proc/{}/status", scene.pid),
+    }
+}
+
+fn monitor(scene: &Scene) -> Stop {
+    let session = |who: &str| outside(process::session(who));
+    Stop {
+        title: ("It outlives your terminal", "터미널보다 오래 산다"),
+        story: (
+            "A small process of its own, the monitor, is the container's parent: it has left your terminal's session, keeps what the \
+             container writes, and learns how it ends. Close the terminal, and a container that was started with `-d` goes on.",
+            "모니터라는 작은 프로세스가 컨테이너의 부모입니다. 터미널의 세션을 떠나, 컨테이너가 쓴 것을 간직하고 어떻게 끝나는지 지켜봅니다. \
+             터미널을 닫아도 `-d`로 시작한 컨테이너는 계속됩니다.",
+        ),
+        facts: vec![
+            ("monitor", format!("PID {}, the parent of {}, {}", scene.monitor, scene.pid, session(&scene.monitor))),
+            ("you", session("self")),
+            ("memory", format!("{} of its own", outside(process::status(&scene.monitor, "RssAnon")))),
+        ],
+        see: format!("ps -o pid,ppid,sid,tty,rss,comm -p {},{}", scene.monitor, scene.pid),
     }
 }

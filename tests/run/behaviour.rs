@@ -74,7 +74,7 @@ fn without_rm_the_record_and_what_was_written_stay() {
     assert_eq!(told.code, 3, "{}", told.err);
     let folder = jar.root.join("data/containers").join(jar.id_of("kept").unwrap());
     let record: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.join("container.json")).unwrap()).unwrap();
-    assert_eq!((&record["name"], &record["exitCode"]), (&"kept".into(), &3.into()));
+    assert_eq!((&record["name"], &record["state"]["exitCode"]), (&"kept".into(), &3.into()));
     let found = std::process::Command::new("find").arg(&folder).args(["-name", "written"]).output().unwrap();
     let written = String::from_utf8(found.stdout).unwrap();
     assert_eq!(std::fs::read_to_string(written.trim()).unwrap(), "here\n");
@@ -158,5 +158,5 @@ fn the_id_is_written_into_the_cidfile_which_must_be_new() {
     let id = jar.shows(&["--cidfile", &file, "base", "cat", "/etc/hostname"]);
     let written = std::fs::read_to_string(&file).unwrap();
     assert!(written.len() == 64 && written.starts_with(&id), "{written} {id}");
-    jar.refuses(&["--cidfile", &file, "base", "true"], 125, &["the file exists"]);
+    jar.refuses(&["--cidfile", &file, "base", "true"], 125, &["container ID file found"]);
 }

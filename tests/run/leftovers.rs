@@ -1,6 +1,6 @@
 //! What a crash, a full disk or a wrong store leaves: nothing that the next command doesn't clear, and an error that says what it was.
 //!
-//! See it: `kill -9` an `onggi run`, then `find $ONGGI_ROOT/run`. Read: prctl(2) PR_SET_PDEATHSIG.
+//! See it: `kill -9` an `onggi-monitor`, then `find $ONGGI_ROOT/run`. Read: prctl(2) PR_SET_PDEATHSIG.
 
 use std::process::Command;
 
@@ -10,15 +10,29 @@ use nix::unistd::Pid;
 use crate::support::jar::{Jar, ONGGI, said, until};
 
 #[test]
-fn kill_9_of_onggi_ends_the_container_and_the_next_run_clears_up() {
+fn kill_9_of_onggi_leaves_the_container_to_its_monitor() {
     let Some(jar) = Jar::new() else { return };
     let mut onggi = jar.begin("orphaned", &["base", "sleep", "1000"]);
+    let init = jar.init_of("orphaned").unwrap();
+    kill(Pid::from_raw(onggi.id() as i32), Signal::SIGKILL).unwrap();
+    onggi.wait().unwrap();
+    assert_eq!(said(jar.onggi(&["exec", "orphaned", "echo", "alive"]).output().unwrap()).out, "alive\n");
+    assert!(std::path::Path::new(&format!("/proc/{init}")).exists());
+    assert_eq!(said(jar.onggi(&["rm", "-f", "orphaned"]).output().unwrap()).out, "orphaned\n");
+    jar.assert_nothing_left();
+}
+
+#[test]
+fn kill_9_of_the_monitor_ends_the_container_and_the_next_command_clears_up() {
+    let Some(jar) = Jar::new() else { return };
+    assert_eq!(said(jar.onggi(&["run", "-d", "--rm", "--name", "orphaned", "base", "sleep", "1000"]).output().unwrap()).code, 0);
     let init = jar.init_of("orphaned").unwrap();
     let groups = std::fs::read_to_string(format!("/proc/{init}/cgroup")).unwrap();
     let id = jar.id_of("orphaned").unwrap();
     assert!(groups.contains(&id), "{groups}");
-    kill(Pid::from_raw(onggi.id() as i32), Signal::SIGKILL).unwrap();
-    onggi.wait().unwrap();
+    let record: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(jar.root.join("data/containers").join(&id).join("container.json")).unwrap()).unwrap();
+    kill(Pid::from_raw(record["state"]["monitor"]["pid"].as_i64().unwrap() as i32), Signal::SIGKILL).unwrap();
     until("its process has ended", || !std::path::Path::new(&format!("/proc/{init}")).exists());
     // The name is free again at once, for whoever had it is gone.
     let told = jar.run(&["--name", "orphaned", "base", "true"]);
@@ -29,7 +43,7 @@ fn kill_9_of_onggi_ends_the_container_and_the_next_run_clears_up() {
 }
 
 #[test]
-fn kill_9_at_any_moment_leaves_nothing_after_the_next_run() {
+fn kill_9_of_run_at_any_moment_leaves_a_container_or_nothing() {
     let Some(jar) = Jar::new() else { return };
     for milliseconds in (0..60).step_by(5) {
         let mut onggi = jar.onggi(&["run", "--rm", "base", "sleep", "1000"]).stderr(std::process::Stdio::null()).spawn().unwrap();
@@ -37,9 +51,11 @@ fn kill_9_at_any_moment_leaves_nothing_after_the_next_run() {
         kill(Pid::from_raw(onggi.id() as i32), Signal::SIGKILL).unwrap();
         onggi.wait().unwrap();
     }
-    assert_eq!(jar.run(&["base", "true"]).code, 0);
     until("nothing is left", || {
-        jar.run(&["base", "true"]);
+        for entry in std::fs::read_dir(jar.root.join("data/containers")).unwrap().flatten() {
+            said(jar.onggi(&["rm", "-f", &entry.file_name().to_string_lossy()]).output().unwrap());
+        }
+        assert_eq!(jar.run(&["base", "true"]).code, 0);
         jar.left().is_empty()
     });
 }

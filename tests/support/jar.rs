@@ -99,6 +99,33 @@ impl Jar {
         fs::read_link(self.root.join("data/names").join(name)).ok().map(|id| id.display().to_string())
     }
 
+    /// The IDs of all containers.
+    pub fn ids(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.root.join("data/containers")).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    /// A container's record as it is on disk, or None when there is none.
+    pub fn record(&self, id: &str) -> Option<serde_json::Value> {
+        serde_json::from_slice(&fs::read(self.root.join("data/containers").join(id).join("container.json")).ok()?).ok()
+    }
+
+    /// What a command said, whatever its exit code.
+    pub fn says(&self, words: &[&str]) -> Said {
+        said(self.onggi(words).output().expect("start onggi"))
+    }
+
+    /// The standard output of a command, without the white space at its end.
+    ///
+    /// # Panics
+    /// When the exit code isn't 0.
+    #[track_caller]
+    pub fn does(&self, words: &[&str]) -> String {
+        let said = self.says(words);
+        assert_eq!(said.code, 0, "{words:?}: {}", said.err);
+        said.out.trim_end().to_string()
+    }
+
     /// The PID on this machine of a container's first process.
     pub fn init_of(&self, name: &str) -> Option<i32> {
         let state = fs::read(self.root.join("run/oci").join(self.id_of(name)?).join("state.json")).ok()?;
@@ -127,6 +154,10 @@ impl Jar {
 
 impl Drop for Jar {
     fn drop(&mut self) {
+        // What a failed test left running would outlive it.
+        for id in self.ids() {
+            let _ = self.onggi(&["rm", "-f", &id]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
         let _ = fs::remove_dir_all(&self.root);
     }
 }

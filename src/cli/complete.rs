@@ -1,0 +1,96 @@
+//! `onggi completion bash`: what a shell needs to complete our words. The script asks this program again at each Tab, so that it knows
+//! the containers and images of that moment.
+//!
+//! See it: `onggi completion bash`. Read: bash(1) "Programmable Completion", zshcompsys(1), fish-completions(7).
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use clap::{Args, Command, ValueEnum};
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
+use clap_complete::env::{Bash, CompleteEnv, EnvCompleter, Fish, Zsh};
+
+use super::say;
+use crate::engine::home::Home;
+use crate::engine::record;
+use crate::error::{Doing, Result};
+use crate::image::reference::Reference;
+use crate::image::store::Store;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    onggi completion bash > /etc/bash_completion.d/onggi\n  \
+    onggi completion zsh > ~/.zfunc/_onggi       (with ~/.zfunc in fpath)\n  \
+    onggi completion fish > ~/.config/fish/completions/onggi.fish")]
+pub struct CompletionArgs {
+    /// The shell that asks
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// The variable by which a script tells us that it wants words, and for which shell.
+const ASKS: &str = "ONGGI_COMPLETE";
+
+/// Prints a shell's script.
+///
+/// # Errors
+/// ENOSPC.
+pub fn completion(args: &CompletionArgs) -> Result<u8> {
+    let mut script = Vec::new();
+    let written = match args.shell {
+        Shell::Bash => Bash.write_registration(ASKS, "onggi", "onggi", "onggi", &mut script),
+        Shell::Zsh => Zsh.write_registration(ASKS, "onggi", "onggi", "onggi", &mut script),
+        Shell::Fish => Fish.write_registration(ASKS, "onggi", "onggi", "onggi", &mut script),
+    };
+    written.doing(|| "write the script".into())?;
+    say(String::from_utf8_lossy(&script).trim_end())
+}
+
+/// Answers a script that asks for words, and ends; does nothing for everybody else.
+pub fn answer(command: fn() -> Command) {
+    if std::env::var_os(ASKS).is_some() {
+        CompleteEnv::with_factory(move || with_names(command())).var(ASKS).complete();
+    }
+}
+
+/// Whatever is called CONTAINER or IMAGE in a command's usage is completed with their names.
+fn with_names(command: Command) -> Command {
+    let command = command.mut_args(|arg| {
+        let names = arg.get_value_names().unwrap_or_default();
+        // A place without a name of its own is called like its field.
+        let asks_for =
+            |name: &str| names.iter().any(|known| known.as_str() == name) || (names.is_empty() && arg.get_id().as_str().eq_ignore_ascii_case(name));
+        if asks_for("CONTAINER") {
+            arg.add(ArgValueCandidates::new(containers))
+        } else if asks_for("IMAGE") {
+            arg.add(ArgValueCandidates::new(images))
+        } else {
+            arg
+        }
+    });
+    command.mut_subcommands(with_names)
+}
+
+fn containers() -> Vec<CompletionCandidate> {
+    let Ok(home) = Home::find() else { return Vec::new() };
+    let records = record::list(&home, true).unwrap_or_default();
+    records.into_iter().map(|record| CompletionCandidate::new(record.name).help(Some(record.image.into()))).collect()
+}
+
+fn images() -> Vec<CompletionCandidate> {
+    let Ok(home) = Home::find() else { return Vec::new() };
+    // Whoever only asks makes no store.
+    let store = Some(home.data.as_path()).filter(|data| Path::exists(&data.join("version"))).and_then(|data| Store::open(data).ok());
+    let references = store.and_then(|store| store.references().ok()).unwrap_or_default();
+    let familiar = |name: &String| Reference::parse(name).map_or(name.clone(), |reference| reference.familiar());
+    let mut names: BTreeSet<String> = references.keys().map(familiar).map(|name| name.strip_suffix(":latest").unwrap_or(&name).to_string()).collect();
+    names.insert("base".into());
+    names.into_iter().map(CompletionCandidate::new).collect()
+}

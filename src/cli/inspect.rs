@@ -1,0 +1,78 @@
+//! `onggi inspect`: all that is known of containers, in Docker's JSON.
+//!
+//! Read: docker-inspect(1).
+
+use clap::Args;
+use serde::Serialize;
+
+use super::template::Template;
+use super::{complain, say};
+use crate::engine::home::Home;
+use crate::engine::{describe, names, sweep};
+use crate::error::{Class, Doing, Error, Result};
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// How to show it: json, or a Go template such as '{{.State.Status}}'
+    #[arg(short, long, value_name = "FORM")]
+    format: Option<String>,
+    /// Show how much the container has written, too
+    #[arg(short, long)]
+    size: bool,
+    /// Container: its name, or (the beginning of) its ID
+    #[arg(required = true, value_name = "CONTAINER")]
+    names: Vec<String>,
+}
+
+/// Prints what is known of each; those that aren't there are told, and make the exit code 1.
+///
+/// # Errors
+/// Invalid for a template that asks for what isn't there.
+pub fn inspect(args: &InspectArgs) -> Result<u8> {
+    let home = Home::open()?;
+    sweep::sweep(&home)?;
+    let found = args.names.iter().map(|name| names::find(&home, name).and_then(|record| describe::describe(&home, &record, args.size)));
+    print(found, args.format.as_deref())
+}
+
+/// Prints objects as one JSON list, as JSON a line, or each by a template. Those that aren't there are told at the end.
+///
+/// # Errors
+/// Invalid for a template that asks for what isn't there.
+pub fn print<T: Serialize>(objects: impl Iterator<Item = Result<T>>, format: Option<&str>) -> Result<u8> {
+    let template = match format {
+        None | Some("json") => None,
+        Some(text) => Some(Template::parse(text)?),
+    };
+    let mut listed = Vec::new();
+    let mut missing = Vec::new();
+    for object in objects {
+        match (object, &template) {
+            (Err(e), _) => missing.push(e),
+            (Ok(object), Some(template)) => drop(say(template.execute(&value(&object)?)?)?),
+            (Ok(object), None) => listed.push(object),
+        }
+    }
+    match format {
+        None => drop(say(pretty(&listed)?)?),
+        Some("json") => drop(listed.iter().try_for_each(|object| say(serde_json::to_string(object).unwrap_or_default()).map(drop))),
+        Some(_) => {}
+    }
+    missing.iter().for_each(complain);
+    Ok(u8::from(!missing.is_empty()))
+}
+
+fn value(object: &impl Serialize) -> Result<serde_json::Value> {
+    serde_json::to_value(object).map_err(|e| Error::new(Class::System, "describe it", e.to_string()))
+}
+
+/// JSON with Docker's four spaces.
+fn pretty(listed: &impl Serialize) -> Result<String> {
+    let mut out = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    listed
+        .serialize(&mut serde_json::Serializer::with_formatter(&mut out, formatter))
+        .map_err(std::io::Error::from)
+        .doing(|| "describe it".into())?;
+    Ok(String::from_utf8_lossy(&out).into_owned())
+}
