@@ -134,7 +134,7 @@ fn entry(dice: &mut Dice, archive: &mut Vec<u8>, outside: &str) {
     let mut body = match dice.roll(4) {
         0 => Vec::new(),
         1 => vec![b'z'; dice.roll(3000) as usize],
-        2 => format!("{}", name).into_bytes(),
+        2 => name.to_string().into_bytes(),
         _ => b"{}".to_vec(),
     };
     if dice.roll(12) == 0 {
@@ -250,7 +250,8 @@ fn around(dice: &mut Dice, layer: &[u8], outside: &str) -> Vec<u8> {
     };
     put(b'0', "config.json", "", config.as_bytes());
     put(b'0', "layer.tar", "", layer);
-    put(b'2', "a/layer.tar", *dice.one(&["../layer.tar", "/etc/passwd", "../../../../etc/passwd", outside]), b"");
+    let target: &str = dice.one(&["../layer.tar", "/etc/passwd", "../../../../etc/passwd", outside]);
+    put(b'2', "a/layer.tar", target, b"");
     put(b'2', "link", "layer.tar", b"");
     put(b'2', "loop", "loop", b"");
     if dice.roll(6) == 0 {
@@ -283,7 +284,11 @@ fn a_thousand_hostile_archives_change_nothing_outside_of_the_store() {
         let layer = hostile(&mut dice, &outside);
         let done = match dice.roll(4) {
             0 => load::archive(&store, &*layer, &|| Ok(Vec::new())).map(|_| ()),
-            1 => create(&store, &New::default(), &|| Ok(Vec::new()), |out| Ok(out.write_all(&layer).unwrap())).map(|_| ()),
+            1 => create(&store, &New::default(), &|| Ok(Vec::new()), |out| {
+                out.write_all(&layer).unwrap();
+                Ok(())
+            })
+            .map(|_| ()),
             _ => load::archive(&store, &*around(&mut dice, &layer, &outside), &|| Ok(Vec::new())).map(|_| ()),
         };
         place.is_untouched(seed);

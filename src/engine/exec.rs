@@ -5,6 +5,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
+use super::events;
 use super::foreground::{self, Signals, Streams};
 use super::home::Home;
 use super::record::{self, Record, Status};
@@ -64,6 +65,7 @@ pub fn exec(home: &Home, record: &Record, request: &Request) -> Result<Option<Ex
         }
         running => running?,
     };
+    events::container(home, &record, &format!("exec_start: {}", request.command.join(" ")), &[]);
     let Some(signals) = signals else { return Ok(None) };
     let mut streams = Streams { input: ends.input.take(), stdout: ends.stdout.take(), stderr: ends.stderr.take(), master: None };
     if let Some(socket) = ends.terminal.take() {
@@ -76,7 +78,10 @@ pub fn exec(home: &Home, record: &Record, request: &Request) -> Result<Option<Ex
         detach: request.detach_keys.clone().filter(|_| request.terminal && request.interactive),
     };
     match foreground::attend(&foreground::End::Child(running.pidfd.as_fd()), streams, &signals, &manners)? {
-        foreground::Outcome::Ended(exit) => Ok(Some(exit)),
+        foreground::Outcome::Ended(exit) => {
+            events::container(home, &record, "exec_die", &[("exitCode", &exit.code().to_string())]);
+            Ok(Some(exit))
+        }
         foreground::Outcome::Detached | foreground::Outcome::Interrupted(_) => Ok(None),
     }
 }

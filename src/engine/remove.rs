@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use super::events;
 use super::home::Home;
 use super::record::{self, Record, Status};
 use super::{names, stop, sweep};
@@ -51,7 +52,7 @@ pub fn remove(home: &Home, record: &Record, force: bool) -> Result<()> {
 /// # Errors
 /// EBUSY, EACCES.
 pub fn forget(home: &Home, id: &str) -> Result<()> {
-    let name = record::load(home, id).map(|record| record.name);
+    let record = record::load(home, id);
     let gone = home.data.join("removing").join(id);
     let doing = || format!("remove the container {}", id::short(id));
     std::fs::create_dir_all(home.data.join("removing")).doing(doing)?;
@@ -59,11 +60,12 @@ pub fn forget(home: &Home, id: &str) -> Result<()> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         renamed => renamed.doing(doing)?,
     }
-    if let Ok(name) = name {
-        let link = home.name(&name);
+    if let Ok(record) = record {
+        let link = home.name(&record.name);
         if std::fs::read_link(&link).is_ok_and(|owner| owner == Path::new(id)) {
             let _ = std::fs::remove_file(link);
         }
+        events::container(home, &record, "destroy", &[]);
     }
     match std::fs::remove_dir_all(&gone) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -97,5 +99,7 @@ pub fn rename(home: &Home, record: &Record, new: &str) -> Result<()> {
         return Err(e);
     }
     names.release(&old, &record.id);
+    let renamed = Record { name: new.into(), ..record.clone() };
+    events::container(home, &renamed, "rename", &[("oldName", &format!("/{old}"))]);
     Ok(())
 }

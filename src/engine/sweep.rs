@@ -5,6 +5,7 @@
 //!
 //! See it: `ls /run/onggi/running`.
 
+use super::events;
 use super::home::Home;
 use super::record::{self, Record, Status};
 use super::remove;
@@ -79,6 +80,7 @@ fn clear(home: &Home, store: &Store, id: &str) -> Result<()> {
     record.state.init = None;
     record.state.cgroup = None;
     record::save(home, &record)?;
+    events::container(home, &record, "die", &[("exitCode", &record.state.exit_code.to_string())]);
     remove_mark(home, id)
 }
 
