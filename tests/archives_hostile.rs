@@ -250,7 +250,7 @@ fn around(dice: &mut Dice, layer: &[u8], outside: &str) -> Vec<u8> {
     };
     put(b'0', "config.json", "", config.as_bytes());
     put(b'0', "layer.tar", "", layer);
-    let target: &str = dice.one(&["../layer.tar", "/etc/passwd", "../../../../etc/passwd", outside]);
+    let target = *dice.one(&["../layer.tar", "/etc/passwd", "../../../../etc/passwd", outside]);
     put(b'2', "a/layer.tar", target, b"");
     put(b'2', "link", "layer.tar", b"");
     put(b'2', "loop", "loop", b"");
