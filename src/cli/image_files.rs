@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::images::tell;
+use crate::engine::events;
 use crate::engine::files::instructions;
 use crate::engine::home::Home;
 use crate::engine::images::users;
@@ -105,6 +106,7 @@ pub fn load(home: &Home, store: &Store, args: &LoadArgs) -> Result<u8> {
         None => load::archive(store, std::io::stdin().lock(), &users)?,
     };
     for image in loaded {
+        events::image(home, "load", &image.id.to_string(), &image.names.first().map(|name| name.familiar()).unwrap_or_default());
         match image.names.is_empty() {
             true => tell(format!("Loaded image ID: {}", image.id))?,
             false => image.names.iter().try_for_each(|name| tell(format!("Loaded image: {}", name.familiar())))?,
@@ -132,6 +134,7 @@ pub fn import(home: &Home, store: &Store, args: &ImportArgs) -> Result<u8> {
     };
     let comment = Some(args.message.clone().unwrap_or_else(|| format!("Imported from {source}")));
     let id = create::create(store, &New { config, comment, name, ..New::default() }, &|| users(home), |layer| copy(&mut input, layer, &source))?;
+    events::image(home, "import", &id.to_string(), args.name.as_deref().unwrap_or_default());
     tell(id)?;
     Ok(0)
 }

@@ -13,7 +13,7 @@ use crate::engine::foreground::{Outcome, Signals};
 use crate::engine::home::Home;
 use crate::engine::record::Record;
 use crate::engine::request::{Limits, Restart};
-use crate::engine::{names, remove, start, stop};
+use crate::engine::{events, names, remove, start, stop};
 use crate::error::{Class, Error, Result};
 use crate::runtime::signal;
 
@@ -121,6 +121,7 @@ pub fn restart(args: &StopArgs) -> Result<u8> {
         let record = names::find(&home, name)?;
         stop::stop(&home, &record, signal, args.time)?;
         begin(&home, &record)?;
+        events::container(&home, &record, "restart", &[]);
         say(name)
     })
 }

@@ -65,6 +65,7 @@ pub fn exec(home: &Home, record: &Record, request: &Request) -> Result<Option<Ex
         }
         running => running?,
     };
+    events::container(home, &record, &format!("exec_create: {}", request.command.join(" ")), &[]);
     events::container(home, &record, &format!("exec_start: {}", request.command.join(" ")), &[]);
     let Some(signals) = signals else { return Ok(None) };
     let mut streams = Streams { input: ends.input.take(), stdout: ends.stdout.take(), stderr: ends.stderr.take(), master: None };

@@ -15,6 +15,7 @@ mod tree;
 mod unpack;
 pub mod view;
 
+use super::events;
 use super::home::Home;
 use super::record::{self, Held, Record, layer_dirs};
 use super::sweep;
@@ -34,7 +35,10 @@ pub enum Purpose {
 /// # Errors
 /// NotFound when it, or one of its layers, is gone; EPERM.
 pub fn view_of(home: &Home, record: &Record, purpose: Purpose) -> Result<View> {
-    opened(home, record, purpose, View::running, View::at_rest)
+    let view = opened(home, record, purpose, View::running, View::at_rest)?;
+    let action = if purpose == Purpose::Read { "archive-path" } else { "extract-to-dir" };
+    events::container(home, record, action, &[]);
+    Ok(view)
 }
 
 /// A container's own files alone, without its volumes and what else is mounted.
