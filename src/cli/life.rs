@@ -11,7 +11,7 @@ use super::{each, say, size};
 use crate::engine::change::{self, Change};
 use crate::engine::foreground::{Outcome, Signals};
 use crate::engine::home::Home;
-use crate::engine::record::Record;
+use crate::engine::record::{Record, Status};
 use crate::engine::request::{Limits, Restart};
 use crate::engine::{names, remove, start, stop};
 use crate::error::{Class, Error, Result};
@@ -74,7 +74,7 @@ pub fn start(args: &StartArgs) -> Result<u8> {
 /// Starts a container in the background; one that runs is fine.
 fn begin(home: &Home, record: &Record) -> Result<()> {
     match start::start(home, &record.id, None, &mut warn) {
-        Err(e) if e.class == Class::Conflict && record.is_active() => Ok(()),
+        Err(e) if e.class == Class::Conflict && record.is_active() && record.status() != Status::Paused => Ok(()),
         started => started.map(drop),
     }
 }
@@ -119,7 +119,7 @@ pub fn restart(args: &StopArgs) -> Result<u8> {
     let signal = args.signal.as_deref().map(signal::number).transpose()?;
     each(&args.names.containers, |name| {
         let record = names::find(&home, name)?;
-        stop::stop(&home, &record, signal, args.time)?;
+        stop::stop_for_restart(&home, &record, signal, args.time)?;
         begin(&home, &record)?;
         say(name)
     })

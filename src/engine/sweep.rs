@@ -64,7 +64,7 @@ fn clear(home: &Home, store: &Store, id: &str) -> Result<()> {
     }
     lifecycle::delete(store, id, true)?;
     let _ = std::fs::remove_file(home.monitors().join(id));
-    if record.remove {
+    if record.goes_with_its_end() {
         remove::forget(home, id)?;
         return remove_mark(home, id);
     }
