@@ -238,6 +238,23 @@ fn archive(entries: &[(Kind, &str, &str)]) -> Vec<u8> {
 }
 
 #[test]
+fn what_one_copy_reads_another_writes_into_the_same_container() {
+    for runs in [false, true] {
+        let Some(place) = Place::new(runs, &[]) else { return };
+        fs::create_dir(place.host.join("from")).unwrap();
+        // More than a pipe holds.
+        fs::write(place.host.join("from/big"), vec![3u8; 2 << 20]).unwrap();
+        place.does(&["cp", "from", "cc:/srv/from"]);
+        place.does(&["cp", "from", "cc:/srv/to"]);
+        let mut reader = place.jar.onggi(&["cp", "cc:/srv/from", "-"]).stdout(Stdio::piped()).spawn().unwrap();
+        let writer = place.jar.onggi(&["cp", "-", "cc:/srv/to"]).stdin(reader.stdout.take().unwrap()).output().unwrap();
+        assert!(reader.wait().unwrap().success() && writer.status.success(), "{}", String::from_utf8_lossy(&writer.stderr));
+        place.does(&["cp", "cc:/srv/to/from/big", "back"]);
+        assert_eq!(fs::read(place.host.join("back")).unwrap(), vec![3u8; 2 << 20]);
+    }
+}
+
+#[test]
 fn an_archive_stays_in_the_folder_that_it_is_unpacked_into() {
     for runs in [false, true] {
         let Some(place) = Place::new(runs, &[]) else { return };

@@ -40,7 +40,7 @@ fn does(jar: &Jar, words: &[&str]) -> String {
 fn names(archive: &[u8]) -> Vec<String> {
     let mut reader = onggi::image::tar_reader::Reader::new(archive);
     let mut names = Vec::new();
-    while let Some(entry) = reader.next().unwrap() {
+    while let Some(entry) = reader.next_entry().unwrap() {
         names.push(String::from_utf8(entry.name).unwrap());
     }
     names

@@ -1,7 +1,10 @@
-//! Containers of a user without rights: user 12345, who is in no file of this machine, so that one id is all there is to map.
+//! Containers of a user without rights: of user 12345, who is in no file of this machine, so that one id is all there is to map, and of
+//! user 12346, to whom files that only their commands see grant a range.
 //!
 //! See it: `setpriv --reuid 12345 --regid 12345 --clear-groups onggi run --rm base cat /proc/self/uid_map`. Read: user_namespaces(7).
 
+#[path = "rootless/background.rs"]
+mod background;
 mod support;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -13,42 +16,66 @@ use support::jar::{ONGGI, Said, said};
 
 const USER: u32 = 12345;
 
+/// Puts files of the user's home over those of this machine, for what comes after it alone.
+const WITH_A_RANGE: &str = "mount --bind $1/passwd /etc/passwd && mount --bind $1/subid /etc/subuid && mount --bind $1/subid /etc/subgid \
+    && user=$2 && shift 2 && exec setpriv --reuid $user --regid $user --clear-groups \"$@\"";
+
 /// A home of that user's, with a copy of the program that they can reach.
-struct HomeOf(PathBuf);
+struct HomeOf {
+    dir: PathBuf,
+    user: u32,
+    has_range: bool,
+}
 
 impl HomeOf {
-    fn make() -> Option<HomeOf> {
+    fn make(user: u32, has_range: bool) -> Option<HomeOf> {
         if !nix::unistd::geteuid().is_root() {
             support::skip_for_want_of("only root becomes another user");
             return None;
         }
-        let home = std::env::temp_dir().join(format!("onggi-rootless-{}", std::process::id()));
-        std::fs::create_dir_all(&home).unwrap();
-        std::fs::copy(ONGGI, home.join("onggi")).unwrap();
-        std::fs::set_permissions(home.join("onggi"), std::fs::Permissions::from_mode(0o755)).unwrap();
-        std::os::unix::fs::chown(&home, Some(USER), Some(USER)).unwrap();
-        Some(HomeOf(home))
+        let dir = std::env::temp_dir().join(format!("onggi-rootless-{}-{user}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::copy(ONGGI, dir.join("onggi")).unwrap();
+        std::fs::set_permissions(dir.join("onggi"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        // newuidmap(1) wants its user to have a name.
+        let passwd = std::fs::read_to_string("/etc/passwd").unwrap() + &format!("jarmaker:x:{user}:{user}::{}:/bin/sh\n", dir.display());
+        std::fs::write(dir.join("passwd"), passwd).unwrap();
+        std::fs::write(dir.join("subid"), "jarmaker:300000:65536\n").unwrap();
+        std::os::unix::fs::chown(&dir, Some(user), Some(user)).unwrap();
+        Some(HomeOf { dir, user, has_range })
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = if self.has_range {
+            let mut command = Command::new("/usr/bin/unshare");
+            command.args(["--mount", "sh", "-c", WITH_A_RANGE, "sh"]).arg(&self.dir).arg(self.user.to_string()).arg(self.dir.join("onggi"));
+            command
+        } else {
+            let mut command = Command::new(self.dir.join("onggi"));
+            // As root, std gives the supplementary groups up with the change of user.
+            command.uid(self.user).gid(self.user);
+            command
+        };
+        command.args(words).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &self.dir).env("LC_ALL", "C.UTF-8");
+        command.env("ONGGI_ROOT", self.dir.join("onggi-root")).current_dir(&self.dir).stdin(Stdio::null());
+        command
     }
 
     fn onggi(&self, words: &[&str]) -> Said {
-        let mut command = Command::new(self.0.join("onggi"));
-        command
-            .args(words)
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOME", &self.0)
-            .env("LC_ALL", "C.UTF-8")
-            .env("ONGGI_ROOT", self.0.join("onggi-root"));
-        // As root, std gives the supplementary groups up with the change of user.
-        command.uid(USER).gid(USER).current_dir(&self.0).stdin(Stdio::null());
-        said(command.output().unwrap())
+        said(self.command(words).output().unwrap())
+    }
+
+    /// What a command prints that must succeed.
+    #[track_caller]
+    fn says(&self, words: &[&str]) -> String {
+        let said = self.onggi(words);
+        assert_eq!(said.code, 0, "{words:?}: {}", said.err);
+        said.out.trim_end().to_string()
     }
 
     #[track_caller]
     fn shows(&self, words: &[&str]) -> String {
-        let said = self.onggi(&[&["run", "--rm"][..], words].concat());
-        assert_eq!(said.code, 0, "{words:?}: {}", said.err);
-        said.out.trim_end().to_string()
+        self.says(&[&["run", "--rm"][..], words].concat())
     }
 
     #[track_caller]
@@ -61,26 +88,48 @@ impl HomeOf {
 
 impl Drop for HomeOf {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        // What a test that failed has left running.
+        let containers = std::fs::read_dir(self.dir.join("onggi-root/data/containers")).into_iter().flatten().flatten();
+        for container in containers {
+            self.onggi(&["rm", "-f", &container.file_name().to_string_lossy()]);
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 
 // One test and one home: the base image is made once.
 #[test]
 fn a_user_without_rights_runs_containers() {
-    let Some(home) = HomeOf::make() else { return };
+    let Some(home) = HomeOf::make(USER, false) else { return };
     root_inside_is_the_user_outside(&home);
     options_that_need_no_rights_work(&home);
     what_needs_rights_is_refused_with_a_hint(&home);
     the_tour_and_the_doctor_work(&home);
-    let left = Command::new("find").arg(home.0.join("onggi-root")).args(["-path", "*/containers/*"]).output().unwrap();
+    background::containers_live_on_and_stay_within_reach(&home);
+    nothing_is_left(&home);
+}
+
+#[test]
+fn a_user_with_a_range_of_ids_runs_containers_in_the_background() {
+    if support::peer("newuidmap").is_none() {
+        return;
+    }
+    let Some(home) = HomeOf::make(USER + 1, true) else { return };
+    background::containers_live_on_and_stay_within_reach(&home);
+    background::other_users_of_the_image_come_from_the_range(&home);
+    nothing_is_left(&home);
+}
+
+fn nothing_is_left(home: &HomeOf) {
+    background::soon("no process is left in the user namespace", || background::members(home).is_empty());
+    let left = Command::new("find").arg(home.dir.join("onggi-root")).args(["-path", "*/containers/*"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&left.stdout), "");
 }
 
 fn root_inside_is_the_user_outside(home: &HomeOf) {
     let told = home.shows(&["base", "sh", "-c", "id -u; id -g; cat /proc/self/uid_map /proc/self/gid_map | tr -s ' '; cat /proc/self/setgroups"]);
     assert_eq!(told, format!("0\n0\n 0 {USER} 1\n 0 {USER} 1\ndeny"));
-    let shared = home.0.join("shared");
+    let shared = home.dir.join("shared");
     std::fs::create_dir(&shared).unwrap();
     std::os::unix::fs::chown(&shared, Some(USER), Some(USER)).unwrap();
     let volume = format!("{}:/v", shared.display());

@@ -203,15 +203,36 @@ mod guest {
         for file in ["", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
             std::os::unix::fs::chown(group.join(file), Some(1000), Some(1000)).unwrap();
         }
-        let script = format!(
-            "mkdir {0}/session && echo $$ > {0}/session/cgroup.procs && exec su -s /bin/sh student -c '\
-             HOME=/home/student XDG_RUNTIME_DIR=/run/user/1000 exec {1} run --rm --memory 64m --pids-limit 9 base sh -c \
-             \"cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max\"'",
-            group.display(),
-            env!("CARGO_BIN_EXE_onggi")
-        );
-        let (code, out, err) = run(Command::new("sh").args(["-c", &script]));
+        fs::create_dir(group.join("session")).unwrap();
+        for file in ["", "cgroup.procs"] {
+            std::os::unix::fs::chown(group.join("session").join(file), Some(1000), Some(1000)).unwrap();
+        }
+        let delegated = |args: &str| {
+            let onggi = env!("CARGO_BIN_EXE_onggi");
+            let command = format!("HOME=/home/student XDG_RUNTIME_DIR=/run/user/1000 exec {onggi} {args}");
+            let script = r#"echo $$ > "$1/session/cgroup.procs" && exec su -s /bin/sh student -c "$2""#;
+            run(Command::new("sh").args(["-c", script, "sh"]).arg(group).arg(command))
+        };
+        let (code, out, err) =
+            delegated(r#"run --rm --memory 64m --pids-limit 9 base sh -c "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max""#);
         assert_eq!((code, &*out), (0, "67108864\n9\n"), "{err}");
+        // The same in the background, where each command is another process of the student's.
+        let does = |args: &str| {
+            let (code, out, err) = delegated(args);
+            assert_eq!(code, 0, "{args}: {err}");
+            out
+        };
+        does("run -d --name jar --memory 64m base sleep 1000");
+        assert_eq!(does("exec jar cat /sys/fs/cgroup/memory.max"), "67108864\n");
+        does("pause jar");
+        let (code, _, err) = delegated("exec jar true");
+        assert!(code == 1 && err.contains("is paused"), "{err}");
+        does("unpause jar");
+        does("update --memory 48m jar");
+        assert_eq!(does("exec -u 5 jar cat /sys/fs/cgroup/memory.max"), "50331648\n");
+        does("rm -f jar");
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        assert_eq!(fs::read_dir("/run/user/1000/onggi/userns").unwrap().count(), 0, "nobody lives in the namespace any more");
     }
 }
 

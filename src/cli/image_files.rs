@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::images::tell;
+use crate::engine::files::instructions;
 use crate::engine::home::Home;
 use crate::engine::images::users;
 use crate::error::{Class, Doing, Error, Result};
@@ -16,7 +17,7 @@ use crate::image::create::{self, New};
 use crate::image::manifest::ContainerConfig;
 use crate::image::reference::Reference;
 use crate::image::store::Store;
-use crate::image::{instruction, load, save};
+use crate::image::{load, save};
 
 #[derive(Debug, Args)]
 pub struct SaveArgs {
@@ -119,7 +120,7 @@ pub fn load(home: &Home, store: &Store, args: &LoadArgs) -> Result<u8> {
 pub fn import(home: &Home, store: &Store, args: &ImportArgs) -> Result<u8> {
     let name = args.name.as_deref().map(Reference::parse).transpose()?;
     let mut config = ContainerConfig::default();
-    args.change.iter().try_for_each(|line| instruction::apply(&mut config, line))?;
+    args.change.iter().try_for_each(|line| instructions::apply(&mut config, line))?;
     let source = args.file.display().to_string();
     if source.starts_with("http://") || source.starts_with("https://") {
         return Err(Error::new(Class::Unsupported, format!("import {source}"), "files are read here, not addresses")

@@ -14,8 +14,8 @@ use super::template::Template;
 use crate::error::Result;
 use crate::image::digest::ChainId;
 use crate::image::manifest::{ContainerConfig, History, ImageConfig};
-use crate::image::snapshot;
 use crate::image::store::Store;
+use crate::image::{list, snapshot};
 
 #[derive(Debug, Args)]
 pub struct InspectArgs {
@@ -139,7 +139,7 @@ fn settings(config: &ContainerConfig) -> Value {
 pub fn history(store: &Store, args: &HistoryArgs) -> Result<u8> {
     let image = listed(store, &args.name, "show the history of")?;
     let config: ImageConfig = store.read_json(&image.id)?;
-    let mut sizes = ChainId::stack(&config.rootfs.diff_ids).into_iter().map(|chain| snapshot::size(store, &chain));
+    let mut sizes = ChainId::stack(&config.rootfs.diff_ids).into_iter().map(|chain| list::layer_size(store, &chain));
     let mut steps: Vec<(History, u64)> = Vec::new();
     for step in &config.history {
         let size = if step.empty_layer { 0 } else { sizes.next().unwrap_or(0) };

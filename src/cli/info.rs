@@ -113,7 +113,7 @@ pub fn df(args: &DfArgs) -> Result<u8> {
 }
 
 fn row(kind: &str, usage: &Usage) -> Value {
-    let part = if usage.size > 0 { format!(" ({}%)", usage.reclaimable * 100 / usage.size) } else { String::new() };
+    let part = (usage.reclaimable * 100).checked_div(usage.size).map(|percent| format!(" ({percent}%)")).unwrap_or_default();
     json!({
         "Type": kind,
         "TotalCount": usage.total.to_string(),

@@ -31,7 +31,10 @@ pub struct InspectArgs {
 pub fn inspect(args: &InspectArgs) -> Result<u8> {
     let home = Home::open()?;
     sweep::sweep(&home)?;
-    let found = args.names.iter().map(|name| names::find(&home, name).and_then(|record| describe::describe(&home, &record, args.size)));
+    let found = args.names.iter().map(|name| {
+        let record = names::find(&home, name).map_err(|e| if e.class == Class::NotFound { no_such(name) } else { e })?;
+        describe::describe(&home, &record, args.size)
+    });
     print(found, args.format.as_deref())
 }
 
@@ -60,6 +63,12 @@ pub fn print<T: Serialize>(objects: impl Iterator<Item = Result<T>>, format: Opt
     }
     missing.iter().for_each(complain);
     Ok(u8::from(!missing.is_empty()))
+}
+
+/// Docker's words, which scripts look for.
+fn no_such(name: &str) -> Error {
+    Error::new(Class::NotFound, format!("inspect {name}"), format!("No such object: {name}"))
+        .hint("`onggi ps -a` lists the containers that there are")
 }
 
 fn value(object: &impl Serialize) -> Result<serde_json::Value> {

@@ -11,7 +11,7 @@ use super::{each, say, size};
 use crate::engine::change::{self, Change};
 use crate::engine::foreground::{Outcome, Signals};
 use crate::engine::home::Home;
-use crate::engine::record::{Record, Status};
+use crate::engine::record::{self, Record, Status};
 use crate::engine::request::{Limits, Restart};
 use crate::engine::{names, remove, start, stop};
 use crate::error::{Class, Error, Result};
@@ -62,7 +62,7 @@ pub fn start(args: &StartArgs) -> Result<u8> {
     let wants = start::all_streams(args.interactive && record.interactive);
     let attached = match start::start(&home, &record.id, Some(wants), &mut warn) {
         // It runs already: then this is `attach`.
-        Err(e) if e.class == Class::Conflict && record.is_active() => start::attach(&home, &record, &wants)?,
+        Err(e) if e.class == Class::Conflict && record::load(&home, &record.id)?.is_active() => start::attach(&home, &record, &wants)?,
         started => started?.ok_or_else(|| Error::new(Class::System, format!("attach to {name}"), "its streams were not given"))?,
     };
     match attached.attend(&signals, true, Some(args.detach_keys.0.clone()))? {
@@ -71,11 +71,19 @@ pub fn start(args: &StartArgs) -> Result<u8> {
     }
 }
 
-/// Starts a container in the background; one that runs is fine.
+/// Starts a container in the background; one that runs is fine, whoever has started it.
 fn begin(home: &Home, record: &Record) -> Result<()> {
-    match start::start(home, &record.id, None, &mut warn) {
-        Err(e) if e.class == Class::Conflict && record.is_active() && record.status() != Status::Paused => Ok(()),
-        started => started.map(drop),
+    loop {
+        let e = match start::start(home, &record.id, None, &mut warn) {
+            Err(e) if e.class == Class::Conflict => e,
+            started => return started.map(drop),
+        };
+        match record::load(home, &record.id)?.status() {
+            Status::Running | Status::Restarting => return Ok(()),
+            Status::Paused | Status::Dead => return Err(e),
+            // It has ended since.
+            Status::Created | Status::Exited => {}
+        }
     }
 }
 

@@ -69,7 +69,6 @@ const HEADERS: &[(&str, &str)] = &[
     ("Mounts", "MOUNTS"),
     ("LocalVolumes", "LOCAL VOLUMES"),
     ("Networks", "NETWORKS"),
-    ("ImageID", "IMAGE ID"),
 ];
 
 /// Prints the containers, the newest first.
@@ -89,7 +88,15 @@ pub fn ps(args: &PsArgs) -> Result<u8> {
     }
     let mut rows = Vec::with_capacity(chosen.len());
     for (record, status) in &chosen {
+        if args.quiet {
+            rows.push(json!({ "ID": if args.no_trunc { &record.id } else { id::short(&record.id) } }));
+            continue;
+        }
         let mut row = row(record, *status, args.no_trunc);
+        if args.format.is_some() {
+            // The clock's zone is asked for each; the usual table doesn't show it.
+            row.insert("CreatedAt".into(), human::local(&record.created).into());
+        }
         if with_size {
             let (written, whole) = describe::sizes(&home, &record.id);
             row.insert("Size".into(), format!("{} (virtual {})", human::size(written), human::size(whole)).into());
@@ -97,7 +104,9 @@ pub fn ps(args: &PsArgs) -> Result<u8> {
         rows.push(Value::Object(row));
     }
     let listing = Listing { columns, headers: HEADERS, rows };
-    table::print(&listing, args.format.as_deref(), args.quiet.then_some("ID")).map(|()| 0)
+    // As docker's: an ID is an ID, whatever else was asked for.
+    let format = args.format.as_deref().filter(|_| !args.quiet);
+    table::print(&listing, format, args.quiet.then_some("ID")).map(|()| 0)
 }
 
 /// The containers that were asked for, and how each is now.
@@ -218,14 +227,12 @@ fn row(record: &Record, status: Status, no_trunc: bool) -> Map<String, Value> {
         "ID": if no_trunc { &record.id } else { id::short(&record.id) },
         "Names": record.name,
         "Image": image_word(record, no_trunc),
-        "ImageID": record.image_id,
         "Command": format!("{:?}", if no_trunc { command } else { shortened(&command, 20) }),
-        "CreatedAt": human::local(&record.created),
         "RunningFor": human::ago(&record.created),
         "Ports": "",
         "State": status.to_string(),
         "Status": status_words(record, status, SystemTime::now()),
-        "Size": "",
+        "Size": "0B",
         "Labels": labels.join(","),
         "Mounts": sources.join(","),
         "LocalVolumes": "0",

@@ -56,7 +56,8 @@ pub fn port(args: &PortArgs) -> Result<u8> {
     let published = settings["Ports"].as_object().cloned().unwrap_or_default();
     let wanted = args.port.as_ref().map(|port| if port.contains('/') { port.clone() } else { format!("{port}/tcp") });
     if let Some(port) = wanted.as_ref().filter(|port| published.get(*port).is_none_or(serde_json::Value::is_null)) {
-        let why = format!("no public port '{port}' published for {}", args.container);
+        let asked = args.port.as_deref().unwrap_or_default();
+        let why = format!("No public port '{asked}' published for {}", args.container);
         return Err(Error::new(Class::NotFound, format!("find the port {port}"), why));
     }
     for (port, places) in &published {

@@ -3,6 +3,7 @@
 //! See it: `cat /sys/fs/cgroup/onggi/*/{memory.max,cpu.max,cgroup.freeze}`. Read: cgroups(7).
 
 use super::config;
+use super::events;
 use super::home::Home;
 use super::record::{self, Record, Status};
 use super::request::{Limits, Restart};
@@ -20,7 +21,11 @@ pub fn pause(home: &Home, record: &Record, on: bool) -> Result<()> {
     let verb = if on { "pause" } else { "unpause" };
     let refuse = |why: String| Err(Error::new(Class::Conflict, format!("{verb} container {}", record.name), why));
     match (record.status(), on) {
-        (Status::Running, true) | (Status::Paused, false) => runtime_change::pause(&Store::open(&home.oci())?, &record.id, on),
+        (Status::Running, true) | (Status::Paused, false) => {
+            runtime_change::pause(&Store::open(&home.oci())?, &record.id, on)?;
+            events::container(home, &record, verb, &[]);
+            Ok(())
+        }
         (Status::Paused, true) => refuse(format!("Container {} is already paused", record.id)),
         (Status::Running, false) => refuse(format!("Container {} is not paused", record.id)),
         (Status::Restarting, _) => refuse(format!("Container {} is restarting, wait until the container is running", record.id)),
@@ -59,6 +64,7 @@ pub fn update(home: &Home, record: &Record, change: &Change) -> Result<()> {
     }
     record::write_json(&home.container(&record.id).join("definition.json"), &definition)?;
     record::save(home, &now)?;
+    events::container(home, &now, "update", &[]);
     if now.state.status == Status::Restarting {
         stop::wake(home, &record.id);
     }

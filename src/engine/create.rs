@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::config::{self, Defaults};
+use super::events;
 use super::home::Home;
 use super::names;
 use super::record::{self, Definition, Record, State};
@@ -71,6 +72,7 @@ pub fn create(home: &Home, request: &Request, starter: Option<ProcessId>, notice
         return Err(e);
     }
     drop(names);
+    events::container(home, &record, "create", &[]);
     notice(Notice::Created { id: &record.id });
     Ok(record)
 }

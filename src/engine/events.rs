@@ -18,6 +18,7 @@ use super::home::Home;
 use super::log::follow::{self, Follow};
 use super::log::lines::{Lines, Rest};
 use super::log::rotated;
+use super::record::Record;
 use crate::error::Result;
 
 /// Bytes after which a new file begins; as many again are kept.
@@ -94,6 +95,14 @@ pub fn path(home: &Home) -> PathBuf {
 /// Notes an event. No command fails for want of it: when there is no room, it is lost.
 pub fn record(home: &Home, event: &Event) {
     let _ = append(&path(home), event);
+}
+
+/// Notes what was done to a container; `more` is what belongs to the action.
+pub fn container(home: &Home, of: &Record, action: &str, more: &[(&str, &str)]) {
+    let own = [("image", of.image.as_str()), ("name", of.name.as_str())];
+    let labels = of.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let attributes = labels.chain(own).chain(more.iter().copied()).map(|(key, value)| (key.to_string(), value.to_string()));
+    record(home, &Event::new("container", action, &of.id, attributes));
 }
 
 fn append(path: &Path, event: &Event) -> std::io::Result<()> {

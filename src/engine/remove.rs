@@ -3,6 +3,7 @@
 //! Its folder is renamed away first: from that instant it is not there any more, and what is left of the folder after a `kill -9` is
 //! rubbish that the next command clears.
 
+use super::events;
 use super::home::Home;
 use super::record::{self, Record, Status};
 use super::{names, stop, sweep};
@@ -49,7 +50,7 @@ pub fn remove(home: &Home, record: &Record, force: bool) -> Result<()> {
 /// # Errors
 /// EBUSY, EACCES.
 pub fn forget(home: &Home, id: &str) -> Result<()> {
-    let name = record::load(home, id).map(|record| record.name);
+    let record = record::load(home, id);
     let gone = home.data.join("removing").join(id);
     let doing = || format!("remove the container {}", id::short(id));
     std::fs::create_dir_all(home.data.join("removing")).doing(doing)?;
@@ -57,9 +58,10 @@ pub fn forget(home: &Home, id: &str) -> Result<()> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         renamed => renamed.doing(doing)?,
     }
-    if let Ok(name) = name {
+    if let Ok(record) = record {
         // Held, lest somebody takes the name between the look and the removal.
-        names::lock(home)?.release(&name, id);
+        names::lock(home)?.release(&record.name, id);
+        events::container(home, &record, "destroy", &[]);
     }
     match std::fs::remove_dir_all(&gone) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -93,5 +95,7 @@ pub fn rename(home: &Home, record: &Record, new: &str) -> Result<()> {
         return Err(e);
     }
     names.release(&now.name, &record.id);
+    let renamed = Record { name: new.into(), ..record.clone() };
+    events::container(home, &renamed, "rename", &[("oldName", &format!("/{}", now.name))]);
     Ok(())
 }

@@ -27,7 +27,8 @@ pub fn start(home: &Home, id: &str, attach: Option<Attach>, warning: &mut dyn Fn
     let (held, record) = record::hold(home, id)?;
     let doing = || format!("start container {}", record.name);
     if record.status() == Status::Paused {
-        return Err(Error::new(Class::Conflict, doing(), "cannot start a paused container, try unpause instead").hint(format!("onggi unpause {}", record.name)));
+        return Err(Error::new(Class::Conflict, doing(), "cannot start a paused container, try unpause instead")
+            .hint(format!("onggi unpause {}", record.name)));
     }
     if record.is_active() {
         return Err(Error::new(Class::Conflict, doing(), "it is running already"));

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::events;
 use super::home::Home;
 use super::monitor::control::{self, Ask, Tell};
 use super::record::{self, Record, Status};
@@ -54,6 +55,7 @@ pub fn stop(home: &Home, record: &Record, signal: Option<i32>, timeout: Option<i
     if !send(home, &record, signal)? {
         return wait(home, &record, None).map(drop);
     }
+    events::container(home, &record, "kill", &[("signal", &signal.to_string())]);
     // A container that stands still can't hear: it goes on, as it does under docker.
     if record.status() == Status::Paused {
         let _ = crate::runtime::change::pause(&Store::open(&home.oci())?, &record.id, false);
@@ -62,6 +64,7 @@ pub fn stop(home: &Home, record: &Record, signal: Option<i32>, timeout: Option<i
         send(home, &record, libc::SIGKILL)?;
         wait(home, &record, None)?;
     }
+    events::container(home, &record, "stop", &[]);
     Ok(())
 }
 
@@ -80,7 +83,9 @@ pub fn stop_for_restart(home: &Home, record: &Record, signal: Option<i32>, timeo
 /// EPERM.
 pub fn kill_for_good(home: &Home, record: &Record) -> Result<()> {
     let record = say_stopped(home, record)?;
-    send(home, &record, libc::SIGKILL)?;
+    if send(home, &record, libc::SIGKILL)? {
+        events::container(home, &record, "kill", &[("signal", "9")]);
+    }
     wait(home, &record, None).map(drop)
 }
 
@@ -142,6 +147,7 @@ pub fn kill(home: &Home, record: &Record, signal: i32) -> Result<()> {
     if !send(home, &record, signal)? {
         return Err(not_running());
     }
+    events::container(home, &record, "kill", &[("signal", &signal.to_string())]);
     if signal == libc::SIGKILL {
         wait(home, &record, None)?;
     }

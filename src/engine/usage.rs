@@ -51,7 +51,7 @@ pub fn usage(home: &Home) -> Result<(Usage, Usage)> {
     let mut images = Usage { total: listed.len(), ..Usage::default() };
     images.active = listed.iter().filter(|image| used_images.contains(&image.id.to_string())).count();
     for (chain, used) in &layers {
-        let size = image::snapshot::size(&store, chain);
+        let size = image::list::layer_size(&store, chain);
         images.size += size;
         images.reclaimable += if *used { 0 } else { size };
     }

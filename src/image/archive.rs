@@ -55,7 +55,7 @@ impl Source {
         let mut count = 0;
         let mut archive = Reader::new(compression::undone(input).map_err(in_archive)?);
         let mut buffer = vec![0u8; 256 << 10];
-        while let Some(entry) = archive.next().map_err(in_archive)? {
+        while let Some(entry) = archive.next_entry().map_err(in_archive)? {
             count += 1;
             if count > MOST_FILES || entry.name.len() + entry.link.len() > LONGEST_NAMES {
                 return Err(Error::invalid("read the archive", "it has more files, or longer names, than an image has"));

@@ -113,7 +113,7 @@ fn sweep(store: &Store, needed: &Needed) -> Result<Freed> {
     for (path, digest) in named(&store.root().join("snapshots"))? {
         let chain = ChainId(digest);
         if !needed.chains.contains(&chain) {
-            freed.bytes += super::snapshot::size(store, &chain);
+            freed.bytes += super::list::layer_size(store, &chain);
             fs::rename(&path, temporary.path().join(chain.0.hex())).doing(|| format!("remove {}", path.display()))?;
             freed.snapshots.push(chain);
         }

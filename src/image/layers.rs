@@ -66,7 +66,7 @@ pub fn unpack(archive: impl Read, root: &Path, below: &[PathBuf]) -> Result<Unpa
     };
     let mut archive = Reader::new(BufReader::with_capacity(256 << 10, Hashing::new(archive)));
     let (mut entries, mut content) = (0, 0u64);
-    while let Some(entry) = archive.next().map_err(unreadable)? {
+    while let Some(entry) = archive.next_entry().map_err(unreadable)? {
         unpacking.entry(&entry, &mut archive)?;
         entries += 1;
         content = content.saturating_add(entry.size);
@@ -164,8 +164,10 @@ impl Unpacking {
                 path::mknodat(folder, name, mode | 0o600, libc::makedev(entry.device.0, entry.device.1)).doing(doing)?;
             }
         }
-        // A folder that was here is now something else.
-        self.folder_times.retain(|folder, _| !folder.starts_with(path));
+        if self.folder_times.contains_key(path) {
+            // A folder that was here is now something else.
+            self.folder_times.retain(|folder, _| !folder.starts_with(path));
+        }
         Ok(true)
     }
 

@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -96,8 +97,27 @@ pub fn listed(store: &Store, repositories: &Repositories) -> Vec<Listed> {
 pub fn facts(store: &Store, manifest: &Digest) -> Result<Facts> {
     let (_, manifest) = for_this_machine(store, manifest)?;
     let config: ImageConfig = store.read_json(&manifest.config.digest)?;
-    let size = ChainId::stack(&config.rootfs.diff_ids).iter().map(|chain| snapshot::size(store, chain)).sum();
+    let size = ChainId::stack(&config.rootfs.diff_ids).iter().map(|chain| layer_size(store, chain)).sum();
     Ok(Facts { id: manifest.config.digest, created: config.created.unwrap_or_default(), size })
+}
+
+/// Bytes of the files in the topmost layer of a stack; 0 when it isn't unpacked.
+pub fn layer_size(store: &Store, chain: &ChainId) -> u64 {
+    let dir = snapshot::dir(store, chain);
+    match fs::read_to_string(dir.with_file_name("size")).ok().and_then(|text| text.trim().parse().ok()) {
+        Some(size) => size,
+        None => size_of_tree(&dir),
+    }
+}
+
+fn size_of_tree(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => size_of_tree(&entry.path()),
+        Ok(meta) if meta.is_file() => meta.len(),
+        _ => 0,
+    });
+    sizes.sum()
 }
 
 impl Store {

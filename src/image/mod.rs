@@ -14,7 +14,6 @@ pub mod create;
 pub mod digest;
 mod durable;
 mod host_programs;
-pub mod instruction;
 pub mod layer_entry;
 pub mod layers;
 mod libraries;

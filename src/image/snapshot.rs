@@ -65,25 +65,6 @@ pub fn unpack(store: &Store, below: &[ChainId], expected: Option<&DiffId>, archi
     Ok((chain, unpacked))
 }
 
-/// Bytes of the files in the topmost layer of a stack; 0 when it isn't unpacked.
-pub fn size(store: &Store, chain: &ChainId) -> u64 {
-    let dir = dir(store, chain);
-    match fs::read_to_string(dir.with_file_name("size")).ok().and_then(|text| text.trim().parse().ok()) {
-        Some(size) => size,
-        None => size_of_tree(&dir),
-    }
-}
-
-fn size_of_tree(dir: &Path) -> u64 {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let sizes = entries.map(|entry| match entry.metadata() {
-        Ok(meta) if meta.is_dir() => size_of_tree(&entry.path()),
-        Ok(meta) if meta.is_file() => meta.len(),
-        _ => 0,
-    });
-    sizes.sum()
-}
-
 /// The directories of one container's root file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prepared {

@@ -54,7 +54,7 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// `InvalidData`, `UnexpectedEof`, and those of the input.
-    pub fn next(&mut self) -> Result<Option<Entry>> {
+    pub fn next_entry(&mut self) -> Result<Option<Entry>> {
         let mut about = Description::default();
         loop {
             self.pass_over()?;
@@ -301,7 +301,7 @@ mod tests {
     fn read_all(bytes: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>> {
         let mut reader = Reader::new(bytes);
         let mut all = Vec::new();
-        while let Some(entry) = reader.next()? {
+        while let Some(entry) = reader.next_entry()? {
             let mut content = Vec::new();
             reader.read_to_end(&mut content)?;
             all.push((entry, content));

@@ -28,7 +28,8 @@ fn it_has_the_containers_namespaces_cgroup_and_environment() {
     assert_eq!(child.status("CapBnd"), init.status("CapBnd"));
     drop(inside.stdin.take());
     assert_eq!(inside.wait().unwrap().code(), Some(0));
-    let changed = jar.does(&["exec", "-e", "B=mine", "-e", "C=new", "-w", "/tmp", "-u", "root", "host", "sh", "-c", "echo $A $B $C $PWD $(id -u) $HOME"]);
+    let changed =
+        jar.does(&["exec", "-e", "B=mine", "-e", "C=new", "-w", "/tmp", "-u", "root", "host", "sh", "-c", "echo $A $B $C $PWD $(id -u) $HOME"]);
     assert_eq!(changed, "container mine new /tmp 0 /root");
     let file = jar.root.join("env");
     fs::write(&file, "# a remark\nD=from file\n").unwrap();
@@ -67,11 +68,11 @@ fn i_reads_to_the_end_of_its_input_and_without_it_there_is_none() {
     let Some(jar) = Jar::new() else { return };
     background(&jar, "host", &[], POLITE);
     let input: Vec<u8> = (0..300_000u32).flat_map(|n| n.to_le_bytes()).collect();
-    let told = fed(&jar, &["exec", "-i", "host", "sh", "-c", "cksum"], &input);
-    let cksum = |output: &str| output.split(' ').map(str::trim).take(2).collect::<Vec<_>>().join(" ");
-    let mut here = std::process::Command::new("cksum").stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let told = fed(&jar, &["exec", "-i", "host", "sh", "-c", "sha256sum"], &input);
+    let sum = |output: &str| output.split(' ').map(str::trim).take(1).collect::<Vec<_>>().join(" ");
+    let mut here = std::process::Command::new("sha256sum").stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
     std::io::Write::write_all(&mut here.stdin.take().unwrap(), &input).unwrap();
-    assert_eq!(cksum(&told.out), cksum(&said(here.wait_with_output().unwrap()).out));
+    assert_eq!(sum(&told.out), sum(&said(here.wait_with_output().unwrap()).out));
     assert_eq!(fed(&jar, &["exec", "host", "sh", "-c", "cat; echo nothing"], b"unread").out, "nothing\n");
     let much = jar.says(&["exec", "host", "sh", "-c", "seq 1 100000; echo err >&2"]);
     assert_eq!((much.code, much.out.lines().count(), &*much.err), (0, 100_000, "err\n"));

@@ -111,7 +111,9 @@ fn a_stranger_who_got_the_pid_is_neither_signalled_nor_entered() {
     let Some(jar) = Jar::new() else { return };
     let mut stranger = Stranger::new();
     // The monitor lives, and the first process' PID is the stranger's.
-    for (n, words) in [&["stop", "-t", "1"][..], &["kill"], &["kill", "-s", "USR1"], &["rm", "-f"], &["exec"], &["restart", "-t", "1"]].iter().enumerate() {
+    for (n, words) in
+        [&["stop", "-t", "1"][..], &["kill"], &["kill", "-s", "USR1"], &["rm", "-f"], &["exec"], &["restart", "-t", "1"]].iter().enumerate()
+    {
         let name = format!("reused{n}");
         let id = background(&jar, &name, &[], POLITE);
         let real = init(&jar, &name);

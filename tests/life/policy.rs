@@ -70,7 +70,12 @@ fn always_and_unless_stopped_come_back_until_somebody_stops_them() {
         assert!(monitor.lives(), "one monitor for all lives");
         until_logged(&jar, &id, "ready", 2);
         assert_eq!(jar.does(&["stop", policy]), policy);
-        assert!(!monitor.lives() || { std::thread::sleep(Duration::from_millis(300)); !monitor.lives() });
+        assert!(
+            !monitor.lives() || {
+                std::thread::sleep(Duration::from_millis(300));
+                !monitor.lives()
+            }
+        );
         assert_eq!((state(&jar, policy, "status"), state(&jar, policy, "exitCode"), restarts(&jar, policy)), ("exited".into(), 3.into(), 1));
     }
     // `kill` means it, too; any other signal is a word to the program.

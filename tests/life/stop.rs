@@ -26,8 +26,11 @@ fn stop_asks_and_the_program_chooses_its_exit_code() {
 fn who_ignores_sigterm_dies_at_the_deadline_and_not_later() {
     let Some(jar) = Jar::new() else { return };
     // As the command says, as the container says (the command's word counts more), and the two with their default of ten seconds apart.
-    let cases: [(&[&str], &[&str]); 3] =
-        [(&[], &["stop", "-t", "1", "deaf0"]), (&["--stop-timeout", "1"], &["stop", "deaf1"]), (&["--stop-timeout", "60"], &["stop", "--time=1", "deaf2"])];
+    let cases: [(&[&str], &[&str]); 3] = [
+        (&[], &["stop", "-t", "1", "deaf0"]),
+        (&["--stop-timeout", "1"], &["stop", "deaf1"]),
+        (&["--stop-timeout", "60"], &["stop", "--time=1", "deaf2"]),
+    ];
     for (n, (options, stop)) in cases.iter().enumerate() {
         let name = format!("deaf{n}");
         background(&jar, &name, options, STUBBORN);

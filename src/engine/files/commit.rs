@@ -23,7 +23,7 @@ use crate::image::manifest::{self, ContainerConfig, Descriptor, History, ImageCo
 use crate::image::reference::Reference;
 use crate::image::store::Store;
 use crate::image::{pack, resolve, snapshot};
-use crate::sys::path;
+use crate::sys::{SysError, path};
 
 /// How to make the image.
 #[derive(Debug, Default, Clone)]
@@ -188,7 +188,7 @@ impl Collected {
             // The changes name each folder before what is in it; one that is only passed through is made like the container's.
             let target = path::make_dirs_in(to.as_fd(), parent, 0o755).doing(doing)?;
             if change.kind == Kind::Deleted {
-                path::mknodat(&target, Path::new(name), libc::S_IFCHR, 0).doing(doing)?;
+                path::mknodat(&target, Path::new(name), libc::S_IFCHR, 0).map_err(|e| no_deletions(doing(), &change.path, e))?;
                 continue;
             }
             let source = path::open_in(from.as_fd(), parent, libc::O_PATH | libc::O_DIRECTORY).doing(doing)?;
@@ -196,6 +196,13 @@ impl Collected {
         }
         Ok(collected)
     }
+}
+
+/// The container's image could not be unpacked here either: on overlay, overlay's own mark of a deletion can't be made.
+fn no_deletions(doing: String, path: &Path, e: SysError) -> Error {
+    Error::sys(doing, e)
+        .class(Class::Unsupported)
+        .hint(format!("{} was deleted, which can't be written down on this file system; set ONGGI_ROOT to a folder on another one", path.display()))
 }
 
 /// A folder is made anew with its attributes, anything else gets one more name.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::place::{self, Destination, Typed};
 use super::view::View;
-use super::{tree, unpack};
+use super::{Purpose, tree, unpack};
 use crate::engine::home::Home;
 use crate::engine::names;
 use crate::error::{Class, Doing, Error, Result};
@@ -32,7 +32,7 @@ pub struct Choices {
 /// # Errors
 /// NotFound for the container, the source, or the destination's folder; Invalid, Conflict for kinds that don't fit; ENOSPC.
 pub fn out(home: &Home, container: &str, path: &OsStr, host: &OsStr, choices: Choices, told: &mut dyn FnMut(u64)) -> Result<u64> {
-    let view = super::view_of(home, &names::find(home, container)?)?;
+    let view = super::view_of(home, &names::find(home, container)?, Purpose::Read)?;
     let here = View::host()?;
     let source = place::source(view.root(), &Typed::new(Path::new("/"), path), choices.follow).map_err(|e| inside(container, e))?;
     let destination = place::destination(here.root(), &here_typed(host)?, source.is_folder).map_err(output_path)?;
@@ -50,7 +50,7 @@ pub fn into(home: &Home, host: &OsStr, container: &str, path: &OsStr, choices: C
         Class::NotFound => Error::new(e.class, e.doing, "no such file or directory"),
         _ => e,
     })?;
-    let view = super::view_of(home, &names::find(home, container)?)?;
+    let view = super::view_of(home, &names::find(home, container)?, Purpose::Write)?;
     let destination = writable(&view, container, &Typed::new(Path::new("/"), path), source.is_folder)?;
     tree::copy(&source, &destination, true, told)
 }
@@ -60,7 +60,7 @@ pub fn into(home: &Home, host: &OsStr, container: &str, path: &OsStr, choices: C
 /// # Errors
 /// NotFound; those of `archive`.
 pub fn out_as_archive(home: &Home, container: &str, path: &OsStr, follow: bool, archive: impl Write) -> Result<()> {
-    let view = super::view_of(home, &names::find(home, container)?)?;
+    let view = super::view_of(home, &names::find(home, container)?, Purpose::Read)?;
     let source = place::source(view.root(), &Typed::new(Path::new("/"), path), follow).map_err(|e| inside(container, e))?;
     match source.name.as_encoded_bytes() {
         b"." => pack::tree(source.folder.as_fd(), archive),
@@ -73,7 +73,7 @@ pub fn out_as_archive(home: &Home, container: &str, path: &OsStr, follow: bool, 
 /// # Errors
 /// Invalid when the destination is no folder, or for an archive that leads out of it; Denied for a read-only root or volume.
 pub fn into_from_archive(home: &Home, archive: impl Read, container: &str, path: &OsStr, told: &mut dyn FnMut(u64)) -> Result<u64> {
-    let view = super::view_of(home, &names::find(home, container)?)?;
+    let view = super::view_of(home, &names::find(home, container)?, Purpose::Write)?;
     let must_be = || Error::invalid(format!("copy to {container}"), format!("destination \"{container}:{}\" must be a directory", path.display()));
     let typed = Typed { contents: false, folder: false, ..Typed::new(Path::new("/"), path) };
     match writable(&view, container, &typed, false) {

@@ -8,7 +8,7 @@ pub mod commit;
 pub mod cp;
 pub mod diff;
 pub mod export;
-mod instructions;
+pub mod instructions;
 mod land;
 pub mod place;
 mod tree;
@@ -21,12 +21,20 @@ use super::sweep;
 use crate::error::{Class, Error, Result};
 use view::{Parts, View};
 
+/// What a view is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    Read,
+    /// Then a container that doesn't run can't be started meanwhile.
+    Write,
+}
+
 /// A container's files as its programs see them.
 ///
 /// # Errors
 /// NotFound when it, or one of its layers, is gone; EPERM.
-pub fn view_of(home: &Home, record: &Record) -> Result<View> {
-    opened(home, record, View::running, View::at_rest)
+pub fn view_of(home: &Home, record: &Record, purpose: Purpose) -> Result<View> {
+    opened(home, record, purpose, View::running, View::at_rest)
 }
 
 /// A container's own files alone, without its volumes and what else is mounted.
@@ -34,13 +42,13 @@ pub fn view_of(home: &Home, record: &Record) -> Result<View> {
 /// # Errors
 /// As [`view_of`].
 pub fn layers_of(home: &Home, record: &Record) -> Result<View> {
-    opened(home, record, View::layers_of_running, View::layers_at_rest)
+    opened(home, record, Purpose::Read, View::layers_of_running, View::layers_at_rest)
 }
 
 type OfRunning = fn(&crate::runtime::state::ProcessId) -> Result<Option<View>>;
 type AtRest = fn(Parts) -> Result<View>;
 
-fn opened(home: &Home, record: &Record, of_running: OfRunning, at_rest: AtRest) -> Result<View> {
+fn opened(home: &Home, record: &Record, purpose: Purpose, of_running: OfRunning, at_rest: AtRest) -> Result<View> {
     // Started or ended while we look: then it is looked at again.
     for _ in 0..16 {
         let now = sweep::settle(home, record::load(home, &record.id)?)?;
@@ -55,7 +63,9 @@ fn opened(home: &Home, record: &Record, of_running: OfRunning, at_rest: AtRest) 
             let layers = layer_dirs(home, &definition);
             let request = &definition.request;
             let parts = Parts { dir: &home.container(&record.id), layers: &layers, volumes: &request.mounts, read_only: request.read_only };
-            return at_rest(parts).map(|view| view.holding(held));
+            let view = at_rest(parts)?;
+            // Who only reads stands in nobody's way: a mount that writes nothing disturbs no other one of the same upper directory.
+            return Ok(if purpose == Purpose::Write { view.holding(held) } else { view });
         }
     }
     Err(Error::new(Class::Conflict, format!("look at the files of {}", record.name), "it starts and ends again and again"))

@@ -33,7 +33,7 @@ pub fn unpack(archive: impl Read, folder: &OwnedFd, shown: &Path, told: &mut dyn
     let unreadable = |e: std::io::Error| Error::invalid("read the archive", e.to_string());
     let mut archive = Reader::new(compression::undone(archive).map_err(unreadable)?);
     let mut size = 2 * BLOCK as u64;
-    while let Some(entry) = archive.next().map_err(unreadable)? {
+    while let Some(entry) = archive.next_entry().map_err(unreadable)? {
         size += (BLOCK as u64).saturating_add(entry.size);
         told(size);
         unpacking.entry(&entry, &mut archive)?;

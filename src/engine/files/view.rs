@@ -68,8 +68,8 @@ impl View {
         Ok(init.lives().then(|| View::new(root)))
     }
 
-    /// What a container that doesn't run would see. Its lock is to be held meanwhile: of two mounts of one upper directory, each would
-    /// know nothing of what the other writes.
+    /// What a container that doesn't run would see. Its lock is to be held meanwhile (a mount clears the work directory), and as long as
+    /// something is written: of two mounts of one upper directory, each would know nothing of what the other writes.
     ///
     /// # Errors
     /// NotFound when a layer is missing, EPERM, ENOSPC.

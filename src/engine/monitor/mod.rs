@@ -26,6 +26,7 @@ use self::control::{Attach, Tell};
 use self::desk::Client;
 use self::health::Health;
 use self::life::Life;
+use super::events;
 use super::foreground::Signals;
 use super::home::Home;
 use super::log::{self, Writer};
@@ -77,6 +78,8 @@ fn leave_the_terminal(kept: &[BorrowedFd]) -> Result<()> {
         fd::dup_onto(null.as_fd(), number).doing(doing)?;
     }
     drop(null);
+    // What the command needed until here (an image may have been made) is not needed any more.
+    process::give_back_memory();
     let kept: Vec<BorrowedFd> = kept.iter().copied().chain(explain::output()).collect();
     process::close_all_but(3, &kept).doing(doing)
 }
@@ -216,14 +219,15 @@ impl<'a> Monitor<'a> {
         self.health = config::health_check(&self.definition.request, &self.definition.image).map(Health::new);
         let health = self.health.as_ref().map(|health| health.now.clone());
         let marked = us.map_or(Ok(()), |us| record::mark_running(self.home, &self.id, us));
-        marked.and_then(|()| {
+        let record = marked.and_then(|()| {
             let change = |record: &mut record::Record| {
                 save(record);
                 record.state.health = health;
             };
-            record::change_held(self.home, &self.id, change).map(drop)
+            record::change_held(self.home, &self.id, change)
         })?;
         lifecycle::start(&self.store, &self.id)?;
+        events::container(self.home, &record, "start", &[]);
         life.began = Instant::now();
         Ok(())
     }
@@ -303,7 +307,12 @@ impl<'a> Monitor<'a> {
             }
         };
         // A full disk must not make it look as if it ran: the mark goes in any case, and `status` asks for a living monitor.
-        let _ = record::change(self.home, &self.id, change);
+        if let Ok(record) = record::change(self.home, &self.id, change) {
+            if oom_killed {
+                events::container(self.home, &record, "oom", &[]);
+            }
+            events::container(self.home, &record, "die", &[("exitCode", &code.to_string())]);
+        }
         if again {
             self.clients.iter_mut().for_each(|client| client.dismiss(code));
         }

@@ -25,7 +25,7 @@ enum Ready {
     Call,
     Said(usize),
     Room(usize, usize),
-    Source(usize),
+    Source(log::Stream),
     Ended,
     OutOfMemory,
     Signal,
@@ -80,7 +80,7 @@ impl Monitor<'_> {
                     self.desert(life, None);
                 }
             }
-            Ready::Source(at) => self.read(at, life),
+            Ready::Source(stream) => self.read(stream, life),
             Ready::OutOfMemory => {
                 if let Some(oom) = &mut life.oom {
                     watch::drain(oom.as_fd());
@@ -123,13 +123,13 @@ impl Monitor<'_> {
     }
 
     /// Reads once what the container has written, and gives it to the log and to all who are attached.
-    fn read(&mut self, at: usize, life: &mut Life) {
-        let Some(source) = life.sources.get(at) else { return };
-        let (stream, mut chunk) = (source.stream, [0u8; 1 << 16]);
+    fn read(&mut self, stream: log::Stream, life: &mut Life) {
+        let Some(source) = life.sources.iter().find(|source| source.stream == stream) else { return };
+        let mut chunk = [0u8; 1 << 16];
         match nix::unistd::read(&source.from, &mut chunk) {
             Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => {}
             // The end; EIO: the last slave of a terminal is closed.
-            Ok(0) | Err(_) => drop(life.sources.remove(at)),
+            Ok(0) | Err(_) => life.sources.retain(|source| source.stream != stream),
             Ok(length) => {
                 // A full disk loses a line, not a container: the log says so itself when there is room again.
                 let _ = self.log.write(stream, &chunk[..length]);
@@ -213,10 +213,10 @@ impl Monitor<'_> {
                 let health = self.health.iter().flat_map(|health| health.waits_for());
                 health.for_each(|fd| wait(fd, PollFlags::POLLIN, Ready::Health));
             }
-            for (at, source) in life.sources.iter().enumerate().rev() {
+            for source in &life.sources {
                 // After its end there is at most a pipe's content left: nobody needs to be held back.
                 if ended || self.clients.iter().all(|client| client.keeps_up(source.stream)) {
-                    wait(source.from.as_fd(), PollFlags::POLLIN, Ready::Source(at));
+                    wait(source.from.as_fd(), PollFlags::POLLIN, Ready::Source(source.stream));
                 }
             }
         }
