@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::pty::{Winsize, openpty};
 use nix::sys::termios::{LocalFlags, tcgetattr};
-use support::jar::{Jar, said};
+use support::jar::{Jar, said, until};
 
 /// A window of 40 rows and 120 columns, and what runs in it.
 struct Window {
@@ -156,4 +156,205 @@ fn it_without_a_terminal_is_refused_as_docker_does() {
     let told = said(jar.onggi(&["run", "--rm", "-ti", "base", "cat"]).stdin(File::open("/etc/passwd").unwrap()).output().unwrap());
     assert!(told.code == 125 && told.err.contains("the input device is not a TTY"), "{told:?}");
     jar.assert_nothing_left();
+}
+
+/// A container in the background that says its terminal's size, at its start and at each change.
+const SIZES: &str = "trap 'stty size' WINCH; trap 'exit 3' TERM; stty size; echo ready; while :; do sleep 0.02; done";
+
+fn resize(window: &Window, rows: u32, columns: u32) {
+    let slave = Stdio::from(window.slave.try_clone().unwrap());
+    let words = ["rows", &rows.to_string(), "cols", &columns.to_string()].map(String::from);
+    assert!(Command::new("stty").args(words).stdin(slave).status().unwrap().success());
+}
+
+fn background(jar: &Jar, name: &str, script: &str) {
+    jar.does(&["run", "-dit", "--name", name, "base", "sh", "-c", script]);
+    let log = jar.root.join("data/containers").join(jar.id_of(name).unwrap());
+    let log = log.join(format!("{}-json.log", jar.id_of(name).unwrap()));
+    until("it is ready", || std::fs::read_to_string(&log).is_ok_and(|text| text.contains("ready")));
+}
+
+#[test]
+fn exec_it_has_the_windows_size_from_the_first_and_follows_it() {
+    let Some(jar) = Jar::new() else { return };
+    jar.does(&["run", "-d", "--name", "host", "base", "sleep", "1000"]);
+    let mut window = Window::open(jar.onggi(&["exec", "-it", "host", "sh", "-c", &format!("tty; {SIZES}")]));
+    let said = window.sees("ready");
+    assert!(said.contains("/dev/pts/0") && said.contains("40 120\r\n"), "{said}");
+    assert!(window.is_raw());
+    resize(&window, 51, 98);
+    window.sees("51 98");
+    window.types("\x03");
+    assert_eq!(window.code(), Some(130));
+    assert!(!window.is_raw());
+    // What ends with the container gives the window back, too.
+    let mut window = Window::open(jar.onggi(&["exec", "-it", "host", "sh", "-c", "echo ready; exec sleep 1000"]));
+    window.sees("ready");
+    jar.does(&["kill", "host"]);
+    assert_eq!(window.code(), Some(137));
+    assert!(!window.is_raw());
+}
+
+#[test]
+fn attach_gives_the_containers_terminal_the_windows_size() {
+    let Some(jar) = Jar::new() else { return };
+    background(&jar, "shell", SIZES);
+    let mut window = Window::open(jar.onggi(&["attach", "shell"]));
+    window.sees("40 120");
+    assert!(window.is_raw());
+    resize(&window, 52, 97);
+    window.sees("52 97");
+    jar.does(&["stop", "shell"]);
+    assert_eq!(window.code(), Some(3));
+    assert!(!window.is_raw());
+}
+
+#[test]
+fn ctrl_p_ctrl_q_leaves_it_running_and_attach_comes_back() {
+    let Some(jar) = Jar::new() else { return };
+    let mut window = Window::open(jar.onggi(&["run", "-it", "--name", "shell", "base", "sh"]));
+    window.types("X=kept; echo be''gun\r");
+    window.sees("begun");
+    // Ctrl-P alone is the shell's own key.
+    window.types("\x10");
+    window.types("\x11");
+    assert_eq!(window.code(), Some(0));
+    assert!(!window.is_raw(), "the window is as it was");
+    let mut window = Window::open(jar.onggi(&["attach", "shell"]));
+    window.types("echo \"<$X>\" | tr '<>' '[]'\r");
+    window.sees("[kept]");
+    window.types("\x10\x11");
+    assert_eq!(window.code(), Some(0));
+    // The same by `start -ai`, which is `attach` for one that runs.
+    let mut window = Window::open(jar.onggi(&["start", "-ai", "shell"]));
+    window.types("echo \"<$X>\" | tr '<>' '[]'; exit 6\r");
+    window.sees("[kept]");
+    assert_eq!(window.code(), Some(6));
+    let mut window = Window::open(jar.onggi(&["start", "-ai", "shell"]));
+    window.types("echo \"<$X>\" | tr '<>' '[]'; exit 7\r");
+    window.sees("[]");
+    assert_eq!(window.code(), Some(7));
+    assert!(!window.is_raw());
+}
+
+#[test]
+fn other_keys_may_leave_it_and_wrong_ones_are_refused() {
+    let Some(jar) = Jar::new() else { return };
+    background(&jar, "shell", "echo ready; exec cat");
+    let mut window = Window::open(jar.onggi(&["attach", "--detach-keys", "ctrl-x,d", "shell"]));
+    until("it is attached", || window.is_raw());
+    // The usual keys mean nothing now: they reach the program.
+    window.types("\x10\x11typed\r");
+    window.sees("typed");
+    window.types("\x18d");
+    assert_eq!(window.code(), Some(0));
+    let mut window = Window::open(jar.onggi(&["exec", "-it", "--detach-keys", "a", "shell", "sh"]));
+    window.sees("#");
+    window.types("a");
+    assert_eq!(window.code(), Some(0));
+    assert!(!window.is_raw());
+    let told = jar.says(&["attach", "--detach-keys", "ctrl-nonsense", "shell"]);
+    assert!(told.code != 0 && told.err.contains("ctrl-nonsense"), "{told:?}");
+}
+
+#[test]
+fn after_a_kill_of_the_monitor_the_terminal_is_as_before() {
+    let Some(jar) = Jar::new() else { return };
+    let mut window = Window::open(jar.onggi(&["run", "-it", "--name", "shell", "base", "sh", "-c", "echo ready; exec sleep 1000"]));
+    window.sees("ready");
+    assert!(window.is_raw());
+    let record = jar.record(&jar.id_of("shell").unwrap()).unwrap();
+    let monitor = record["state"]["monitor"]["pid"].as_i64().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(monitor as i32), nix::sys::signal::Signal::SIGKILL).unwrap();
+    assert_eq!(window.code(), Some(137));
+    assert!(!window.is_raw());
+}
+
+#[test]
+fn ctrl_c_without_a_terminal_of_its_own_is_a_signal_for_the_container() {
+    let Some(jar) = Jar::new() else { return };
+    let script = "trap 'echo heard; exit 8' INT; echo ready; while :; do sleep 0.02; done";
+    let mut window = Window::open(jar.onggi(&["run", "--rm", "-i", "base", "sh", "-c", script]));
+    window.sees("ready");
+    assert!(!window.is_raw(), "the keys stay the window's");
+    window.types("\x03");
+    window.sees("heard");
+    assert_eq!(window.code(), Some(8));
+}
+
+#[test]
+fn the_end_of_what_is_typed_reaches_the_program() {
+    let Some(jar) = Jar::new() else { return };
+    // Without -t: Ctrl-D is the window's, and the pipe closes.
+    let mut window = Window::open(jar.onggi(&["run", "--rm", "-i", "base", "sh", "-c", "cat; echo over; exit 4"]));
+    window.types("typed\r");
+    window.sees("typed");
+    window.types("\x04");
+    window.sees("over");
+    assert_eq!(window.code(), Some(4));
+    // With -t: it is the container's terminal that makes an end of it.
+    let mut window = Window::open(jar.onggi(&["run", "--rm", "-it", "base", "sh", "-c", "cat; echo over; exit 5"]));
+    until("it is attached", || window.is_raw());
+    window.types("typed\r\x04");
+    window.sees("over");
+    assert_eq!(window.code(), Some(5));
+    jar.assert_nothing_left();
+}
+
+/// A tmux of our own.
+struct Tmux<'a> {
+    jar: &'a Jar,
+    socket: std::path::PathBuf,
+}
+
+impl Tmux<'_> {
+    fn does(&self, words: &[&str]) -> String {
+        let mut command = Command::new("tmux");
+        command.arg("-f/dev/null").arg("-S").arg(&self.socket).args(words).env("ONGGI_ROOT", &self.jar.root).env("LC_ALL", "C.UTF-8");
+        said(command.output().unwrap()).out
+    }
+
+    #[track_caller]
+    fn shows(&self, text: &str) {
+        until(&format!("{text:?} is on the screen"), || self.does(&["capture-pane", "-p"]).contains(text));
+    }
+}
+
+impl Drop for Tmux<'_> {
+    fn drop(&mut self) {
+        self.does(&["kill-server"]);
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+#[test]
+fn in_tmux_sizes_are_followed_and_a_closed_window_ends_a_shell() {
+    let Some(jar) = Jar::new() else { return };
+    if support::peer("tmux").is_none() {
+        return;
+    }
+    let tmux = Tmux { jar: &jar, socket: std::env::temp_dir().join(format!("onggi-tmux-{}", std::process::id())) };
+    tmux.does(&["new-session", "-d", "-x", "100", "-y", "30", "env", "PS1=shell> ", "sh"]);
+    tmux.does(&["send-keys", &format!("{} run -it --name shell -e PS1='jar> ' base sh", support::jar::ONGGI), "Enter"]);
+    tmux.shows("jar>");
+    tmux.does(&["send-keys", "stty size", "Enter"]);
+    tmux.shows("29 100");
+    tmux.does(&["resize-window", "-x", "77", "-y", "21"]);
+    until("the new size is there", || {
+        tmux.does(&["send-keys", "clear; stty size", "Enter"]);
+        std::thread::sleep(Duration::from_millis(100));
+        tmux.does(&["capture-pane", "-p"]).contains("20 77")
+    });
+    // An arrow key goes through untouched, and what a program draws comes back where it drew it.
+    tmux.does(&["send-keys", "clear; printf '\\033[5;10Hhere'; sleep 1000", "Enter"]);
+    until("it is drawn in its place", || tmux.does(&["capture-pane", "-p"]).lines().nth(4).is_some_and(|line| line.starts_with("         here")));
+    tmux.does(&["send-keys", "C-c"]);
+    tmux.does(&["send-keys", "C-p", "C-q"]);
+    tmux.shows("shell>");
+    tmux.does(&["send-keys", &format!("clear; {} attach shell", support::jar::ONGGI), "Enter"]);
+    tmux.does(&["send-keys", "Enter"]);
+    tmux.shows("jar>");
+    let init = jar.init_of("shell").unwrap();
+    tmux.does(&["kill-pane"]);
+    until("the shell has learnt it", || !std::path::Path::new(&format!("/proc/{init}")).exists());
 }

@@ -11,7 +11,7 @@ use super::{each, say, size};
 use crate::engine::change::{self, Change};
 use crate::engine::foreground::{Outcome, Signals};
 use crate::engine::home::Home;
-use crate::engine::record::Record;
+use crate::engine::record::{self, Record, Status};
 use crate::engine::request::{Limits, Restart};
 use crate::engine::{events, names, remove, start, stop};
 use crate::error::{Class, Error, Result};
@@ -62,7 +62,7 @@ pub fn start(args: &StartArgs) -> Result<u8> {
     let wants = start::all_streams(args.interactive && record.interactive);
     let attached = match start::start(&home, &record.id, Some(wants), &mut warn) {
         // It runs already: then this is `attach`.
-        Err(e) if e.class == Class::Conflict && record.is_active() => start::attach(&home, &record, &wants)?,
+        Err(e) if e.class == Class::Conflict && record::load(&home, &record.id)?.is_active() => start::attach(&home, &record, &wants)?,
         started => started?.ok_or_else(|| Error::new(Class::System, format!("attach to {name}"), "its streams were not given"))?,
     };
     match attached.attend(&signals, true, Some(args.detach_keys.0.clone()))? {
@@ -71,11 +71,19 @@ pub fn start(args: &StartArgs) -> Result<u8> {
     }
 }
 
-/// Starts a container in the background; one that runs is fine.
+/// Starts a container in the background; one that runs is fine, whoever has started it.
 fn begin(home: &Home, record: &Record) -> Result<()> {
-    match start::start(home, &record.id, None, &mut warn) {
-        Err(e) if e.class == Class::Conflict && record.is_active() => Ok(()),
-        started => started.map(drop),
+    loop {
+        let e = match start::start(home, &record.id, None, &mut warn) {
+            Err(e) if e.class == Class::Conflict => e,
+            started => return started.map(drop),
+        };
+        match record::load(home, &record.id)?.status() {
+            Status::Running | Status::Restarting => return Ok(()),
+            Status::Paused | Status::Dead => return Err(e),
+            // It has ended since.
+            Status::Created | Status::Exited => {}
+        }
     }
 }
 
@@ -119,7 +127,7 @@ pub fn restart(args: &StopArgs) -> Result<u8> {
     let signal = args.signal.as_deref().map(signal::number).transpose()?;
     each(&args.names.containers, |name| {
         let record = names::find(&home, name)?;
-        stop::stop(&home, &record, signal, args.time)?;
+        stop::stop_for_restart(&home, &record, signal, args.time)?;
         begin(&home, &record)?;
         events::container(&home, &record, "restart", &[]);
         say(name)

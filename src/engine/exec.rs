@@ -5,6 +5,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
 use super::events;
 use super::foreground::{self, Signals, Streams};
 use super::home::Home;
@@ -12,7 +14,7 @@ use super::record::{self, Record, Status};
 use super::{sweep, users};
 use crate::error::{Class, Doing, Error, Result};
 use crate::runtime::spec::{CapabilitySets, ConsoleSize, Process};
-use crate::runtime::state::Store;
+use crate::runtime::state::{ProcessId, Store};
 use crate::runtime::{capabilities, exec};
 use crate::sys::fd;
 use crate::sys::process::Exit;
@@ -54,15 +56,18 @@ pub fn exec(home: &Home, record: &Record, request: &Request) -> Result<Option<Ex
     let request = &Request { terminal: request.terminal && !request.detach, ..request.clone() };
     let signals = if request.detach { None } else { Some(Signals::take()?) };
     let store = Store::open(&home.oci())?;
-    let process = process(home, &store, &record, request)?;
+    // It may end while we come.
+    let has_ended = || record.state.init.is_none_or(ends_now);
+    let not_running = || Error::new(Class::Conflict, doing(), format!("container {} is not running", record.id));
+    let process = match process(home, &store, &record, request) {
+        Err(_) if has_ended() => return Err(not_running()),
+        process => process?,
+    };
     let mut ends = Ends::make(request)?;
     let asked =
         exec::Request { process, pid_file: None, preserve_fds: 0, ignore_paused: false, console: ends.console.take(), stdio: ends.theirs.take() };
     let running = match exec::exec(&store, &record.id, asked) {
-        // It ended while we came.
-        Err(e) if e.class == Class::System && !record.state.init.is_some_and(|init| init.lives()) => {
-            return Err(Error::new(Class::Conflict, doing(), format!("container {} is not running", record.id)));
-        }
+        Err(e) if !matches!(e.class, Class::CommandNotFound | Class::CommandNotRunnable) && has_ended() => return Err(not_running()),
         running => running?,
     };
     events::container(home, &record, &format!("exec_create: {}", request.command.join(" ")), &[]);
@@ -85,6 +90,12 @@ pub fn exec(home: &Home, record: &Record, request: &Request) -> Result<Option<Ex
         }
         foreground::Outcome::Detached | foreground::Outcome::Interrupted(_) => Ok(None),
     }
+}
+
+/// Whether a process has ended, or does so in this moment.
+fn ends_now(process: ProcessId) -> bool {
+    let Ok(Some(handle)) = process.open() else { return true };
+    poll(&mut [PollFd::new(handle.as_fd(), PollFlags::POLLIN)], PollTimeout::from(100u8)).is_ok_and(|ended| ended > 0)
 }
 
 /// The container's own process, with what the request changes.

@@ -78,6 +78,8 @@ pub struct State {
     pub restarts: u32,
     /// Somebody stopped it: its restart policy waits for the next start.
     pub stopped: bool,
+    /// It is being restarted by hand: this end doesn't remove it, even with `--rm`.
+    pub kept: bool,
     pub health: Option<Health>,
 }
 
@@ -151,6 +153,11 @@ impl Record {
     /// Whether its program runs, or will again by itself.
     pub fn is_active(&self) -> bool {
         matches!(self.state.status, Status::Running | Status::Restarting) && self.is_attended()
+    }
+
+    /// Whether its end removes it.
+    pub fn goes_with_its_end(&self) -> bool {
+        self.remove && !self.state.kept
     }
 
     /// Its state now, the kernel asked.

@@ -3,8 +3,6 @@
 //! Its folder is renamed away first: from that instant it is not there any more, and what is left of the folder after a `kill -9` is
 //! rubbish that the next command clears.
 
-use std::path::Path;
-
 use super::events;
 use super::home::Home;
 use super::record::{self, Record, Status};
@@ -61,10 +59,8 @@ pub fn forget(home: &Home, id: &str) -> Result<()> {
         renamed => renamed.doing(doing)?,
     }
     if let Ok(record) = record {
-        let link = home.name(&record.name);
-        if std::fs::read_link(&link).is_ok_and(|owner| owner == Path::new(id)) {
-            let _ = std::fs::remove_file(link);
-        }
+        // Held, lest somebody takes the name between the look and the removal.
+        names::lock(home)?.release(&record.name, id);
         events::container(home, &record, "destroy", &[]);
     }
     match std::fs::remove_dir_all(&gone) {
@@ -87,19 +83,19 @@ pub fn sweep(home: &Home) {
 pub fn rename(home: &Home, record: &Record, new: &str) -> Result<()> {
     let new = new.strip_prefix('/').unwrap_or(new);
     id::check_name(new)?;
-    if new == record.name {
+    // Always in this order: a container, then the names.
+    let (_held, now) = record::hold(home, &record.id)?;
+    if new == now.name {
         return Err(Error::invalid(format!("rename {new}"), "renaming a container with the same name as its current name"));
     }
     let names = names::lock(home)?;
     names.claim(new, &record.id)?;
-    let mut old = record.name.clone();
-    let change = |record: &mut Record| old = std::mem::replace(&mut record.name, new.to_string());
-    if let Err(e) = record::change(home, &record.id, change) {
+    if let Err(e) = record::change_held(home, &record.id, |record| record.name = new.to_string()) {
         names.release(new, &record.id);
         return Err(e);
     }
-    names.release(&old, &record.id);
+    names.release(&now.name, &record.id);
     let renamed = Record { name: new.into(), ..record.clone() };
-    events::container(home, &renamed, "rename", &[("oldName", &format!("/{old}"))]);
+    events::container(home, &renamed, "rename", &[("oldName", &format!("/{}", now.name))]);
     Ok(())
 }

@@ -26,6 +26,10 @@ pub fn start(home: &Home, id: &str, attach: Option<Attach>, warning: &mut dyn Fn
     sweep::settle(home, record::load(home, id)?)?;
     let (held, record) = record::hold(home, id)?;
     let doing = || format!("start container {}", record.name);
+    if record.status() == Status::Paused {
+        return Err(Error::new(Class::Conflict, doing(), "cannot start a paused container, try unpause instead")
+            .hint(format!("onggi unpause {}", record.name)));
+    }
     if record.is_active() {
         return Err(Error::new(Class::Conflict, doing(), "it is running already"));
     }

@@ -5,14 +5,14 @@
 //!
 //! Read: signal(7), pidfd_send_signal(2), inotify(7).
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::events;
 use super::home::Home;
-use super::monitor::control::{self, Ask};
+use super::monitor::control::{self, Ask, Tell};
 use super::record::{self, Record, Status};
 use super::sweep;
 use crate::error::{Class, Doing, Error, Result};
@@ -66,6 +66,15 @@ pub fn stop(home: &Home, record: &Record, signal: Option<i32>, timeout: Option<i
     }
     events::container(home, &record, "stop", &[]);
     Ok(())
+}
+
+/// The first half of a restart: `stop`, whose end doesn't remove it, even with `--rm`.
+///
+/// # Errors
+/// As [`stop`].
+pub fn stop_for_restart(home: &Home, record: &Record, signal: Option<i32>, timeout: Option<i64>) -> Result<()> {
+    record::change(home, &record.id, |record| record.state.kept = true)?;
+    stop(home, record, signal, timeout)
 }
 
 /// Ends a container at once, and for good.
@@ -123,16 +132,17 @@ fn send(home: &Home, record: &Record, signal: i32) -> Result<bool> {
 /// Conflict when it doesn't run.
 pub fn kill(home: &Home, record: &Record, signal: i32) -> Result<()> {
     let record = sweep::settle(home, record.clone())?;
-    let not_running = || {
-        let why = format!("container {} is not running", record.id);
-        Error::new(Class::Conflict, format!("kill container {}", record.name), why)
-    };
+    let (doing, why) = (format!("kill container {}", record.name), format!("container {} is not running", record.id));
+    let not_running = || Error::new(Class::Conflict, doing.clone(), why.clone());
     if !record.is_active() {
         return Err(not_running());
     }
     // Docker: who kills means it, and the restart policy rests. Other signals may be a word to the program.
-    if signal == libc::SIGKILL || Ok(signal) == stop_signal(&record) {
-        record::change(home, &record.id, |record| record.state.stopped = true)?;
+    let ends = signal == libc::SIGKILL || Ok(signal) == stop_signal(&record);
+    let record = if ends { say_stopped(home, &record)? } else { record };
+    if record.state.status == Status::Restarting {
+        // Between two lives nobody hears: there is no next one, and that is all.
+        return if ends { wait(home, &record, None).map(drop) } else { Ok(()) };
     }
     if !send(home, &record, signal)? {
         return Err(not_running());
@@ -151,6 +161,8 @@ pub fn kill(home: &Home, record: &Record, signal: i32) -> Result<()> {
 pub fn wait(home: &Home, record: &Record, timeout: Option<Duration>) -> Result<Option<i32>> {
     let until = timeout.map(|timeout| Instant::now() + timeout.min(FOR_EVER));
     let doing = || format!("wait for container {}", record.name);
+    // With --rm the record goes with the container: then only its monitor can tell how it ended.
+    let teller = if record.remove { control::call(home, &record.id).ok() } else { None };
     loop {
         // The mark is watched before the record is read: an end in between is not missed.
         let bell = match watch::removed(&home.running(&record.id)) {
@@ -159,7 +171,7 @@ pub fn wait(home: &Home, record: &Record, timeout: Option<Duration>) -> Result<O
         };
         let now = match record::load(home, &record.id) {
             // Removed with its end (--rm).
-            Err(e) if e.class == Class::NotFound => return Ok(Some(record.state.exit_code)),
+            Err(e) if e.class == Class::NotFound => return Ok(Some(last_word(teller).unwrap_or(record.state.exit_code))),
             now => sweep::settle(home, now?)?,
         };
         if !now.is_active() && now.state.monitor.is_none() {
@@ -178,6 +190,18 @@ pub fn wait(home: &Home, record: &Record, timeout: Option<Duration>) -> Result<O
         match poll(&mut fds, left) {
             Err(nix::errno::Errno::EINTR) => {}
             answer => drop(answer.doing(doing)?),
+        }
+    }
+}
+
+/// The exit code that a monitor tells all who have called it.
+fn last_word(teller: Option<OwnedFd>) -> Option<i32> {
+    let teller = teller?;
+    loop {
+        match control::receive::<Tell>(teller.as_fd()) {
+            Ok(Some((Tell::Exited { code }, _))) => return Some(code),
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => return None,
         }
     }
 }

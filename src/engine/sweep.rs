@@ -19,6 +19,13 @@ use crate::runtime::state::{ProcessId, Store};
 /// # Errors
 /// EACCES.
 pub fn sweep(home: &Home) -> Result<()> {
+    if is_first_since_the_machines_start(home) {
+        for id in record::ids(home)? {
+            // A damaged record is shown as such.
+            let _ = record::load(home, &id).and_then(|record| settle(home, record));
+        }
+        write_boot_id(home)?;
+    }
     let mut store = None;
     for id in record::running_ids(home)? {
         let owner: Option<ProcessId> = std::fs::read(home.running(&id)).ok().and_then(|text| serde_json::from_slice(&text).ok()).flatten();
@@ -34,6 +41,16 @@ pub fn sweep(home: &Home) -> Result<()> {
     }
     remove::sweep(home);
     Ok(())
+}
+
+/// The marks are gone with the machine's end, so that all containers have to be looked at, once.
+fn is_first_since_the_machines_start(home: &Home) -> bool {
+    std::fs::read_to_string(home.run.join("boot")).ok() != Some(record::boot_id())
+}
+
+fn write_boot_id(home: &Home) -> Result<()> {
+    let (file, new) = (home.run.join("boot"), home.run.join(format!(".boot.{}", std::process::id())));
+    std::fs::write(&new, record::boot_id()).and_then(|()| std::fs::rename(&new, &file)).doing(|| format!("write {}", file.display()))
 }
 
 /// A container that nobody looks after: as after a reboot, when even the marks are gone.
@@ -65,16 +82,19 @@ fn clear(home: &Home, store: &Store, id: &str) -> Result<()> {
     }
     lifecycle::delete(store, id, true)?;
     let _ = std::fs::remove_file(home.monitors().join(id));
-    if record.remove {
+    if record.goes_with_its_end() {
         remove::forget(home, id)?;
         return remove_mark(home, id);
     }
-    if matches!(record.state.status, Status::Running | Status::Restarting) {
+    if record.state.status == Status::Running {
         let same_boot = record.state.boot == record::boot_id();
-        record.state.status = Status::Exited;
         // The kernel killed it with its monitor; what the machine's own end did to it nobody knows.
         record.state.exit_code = if same_boot { 137 } else { 255 };
         record.state.finished = Some(clock::rfc3339(std::time::SystemTime::now()));
+    }
+    // Between two lives the last one's end is known.
+    if matches!(record.state.status, Status::Running | Status::Restarting) {
+        record.state.status = Status::Exited;
     }
     record.state.monitor = None;
     record.state.init = None;

@@ -18,7 +18,7 @@ use super::spec::{CapabilitySets, Linux, Process, Spec};
 use super::state::{State, Status};
 use super::sync::{Message, Socket};
 use super::{affinity, attributes, capabilities, devices, hooks, labels, lifecycle, program, rootfs, seccomp, sysctl, terminal, users};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Class, Doing, Error, Result};
 use crate::sys::namespace::{CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER};
 use crate::sys::{Reason, because, fd, ids, namespace, path, process, sched};
 
@@ -274,7 +274,7 @@ pub fn enter_working_directory(cwd: &Path) -> Result<()> {
     match path::working_directory() {
         Ok(here) if here.is_absolute() => Ok(()),
         Err(e) if e.errno() != nix::errno::Errno::ENOENT => Err(Error::sys(doing(), e)),
-        _ => Err(Error::new(crate::error::Class::Denied, doing(), "it leads out of the container's root")),
+        _ => Err(Error::new(Class::Denied, doing(), "it leads out of the container's root")),
     }
 }
 
@@ -320,7 +320,8 @@ fn join_container(entering: &Entering) -> Result<Infallible> {
     labels::apply(entering.process, &entering.files)?;
     become_unprivileged(parent, entering.process, entering.filter.as_ref())?;
     entering.start.close_the_rest(parent, entering.preserve_fds)?;
-    enter_working_directory(&entering.process.cwd)?;
+    // The container is fine, the command can't be run: Docker's exit code 126.
+    enter_working_directory(&entering.process.cwd).map_err(|e| Error { class: Class::CommandNotRunnable, ..e })?;
     let found = program::find(entering.process)?;
     parent.tell(&Message::Ready)?;
     if entering.process.no_new_privileges && !listens(entering.filter.as_ref()) {

@@ -328,3 +328,12 @@ pub fn set_name(name: &std::ffi::CStr) {
     // SAFETY: PR_SET_NAME reads a C string of at most 16 bytes.
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }
+
+/// Gives memory that was freed back to the kernel, which the allocator otherwise keeps (malloc_trim(3)).
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no argument that could be wrong; the allocator looks after its own locks.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

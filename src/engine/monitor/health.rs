@@ -59,6 +59,14 @@ impl Health {
         health
     }
 
+    /// Ends with its container: what still runs is no longer wanted, and is not left a zombie.
+    pub fn end(self) {
+        if let Some(running) = self.running {
+            let _ = process::pidfd_send_signal(running.pidfd.as_fd(), libc::SIGKILL);
+            let _ = process::wait(running.pidfd.as_fd());
+        }
+    }
+
     /// When something is to be done next.
     pub fn due(&self) -> Instant {
         self.running.as_ref().map_or(self.next, |running| running.deadline)

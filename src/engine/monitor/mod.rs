@@ -78,6 +78,8 @@ fn leave_the_terminal(kept: &[BorrowedFd]) -> Result<()> {
         fd::dup_onto(null.as_fd(), number).doing(doing)?;
     }
     drop(null);
+    // What the command needed until here (an image may have been made) is not needed any more.
+    process::give_back_memory();
     let kept: Vec<BorrowedFd> = kept.iter().copied().chain(explain::output()).collect();
     process::close_all_but(3, &kept).doing(doing)
 }
@@ -150,18 +152,27 @@ impl<'a> Monitor<'a> {
                 Some(life)
             }
             Err(e) => {
-                self.failed(&e, false);
+                self.failed(&e);
                 let _ = control::send(client.socket.as_fd(), &Tell::Failed(Box::new(e)), &[]);
                 None
             }
         }
     }
 
+    /// Another life; None when somebody has stopped it just now, or it can't be started any more. It is held as at the first start:
+    /// nobody sends a signal to a program that isn't there yet.
     fn begin_again(&mut self) -> Option<Life> {
+        let (_held, record) = record::hold(self.home, &self.id).ok()?;
+        if record.state.stopped {
+            let _ = record::change_held(self.home, &self.id, settle);
+            return None;
+        }
+        // Its limits may have been changed (`update`).
+        self.definition = record::definition(self.home, &self.id).unwrap_or_else(|_| self.definition.clone());
         match self.start(None, true) {
             Ok(life) => Some(life),
             Err(e) => {
-                self.failed(&e, true);
+                self.failed(&e);
                 None
             }
         }
@@ -202,6 +213,7 @@ impl<'a> Monitor<'a> {
             record.state.oom_killed = false;
             record.state.exit_code = 0;
             record.state.stopped = false;
+            record.state.kept = false;
             record.state.restarts = if again { record.state.restarts + 1 } else { 0 };
         };
         self.health = config::health_check(&self.definition.request, &self.definition.image).map(Health::new);
@@ -212,7 +224,7 @@ impl<'a> Monitor<'a> {
                 save(record);
                 record.state.health = health;
             };
-            self.change(again, change)
+            record::change_held(self.home, &self.id, change)
         })?;
         lifecycle::start(&self.store, &self.id)?;
         events::container(self.home, &record, "start", &[]);
@@ -228,7 +240,7 @@ impl<'a> Monitor<'a> {
     }
 
     /// It could not be started.
-    fn failed(&mut self, error: &Error, again: bool) {
+    fn failed(&mut self, error: &Error) {
         let change = |record: &mut record::Record| {
             let began = record.state.started.is_some();
             record.state.status = if began { Status::Exited } else { Status::Created };
@@ -239,23 +251,17 @@ impl<'a> Monitor<'a> {
             }
             record.state.error = error.one_line();
         };
-        let record = self.change(again, change);
+        let record = record::change_held(self.home, &self.id, change);
         self.leave(record.is_ok_and(|record| record.remove));
-    }
-
-    /// Changes the record. Until the first start is done, the lock is held for us.
-    fn change(&self, again: bool, change: impl FnOnce(&mut record::Record)) -> Result<record::Record> {
-        match again {
-            true => record::change(self.home, &self.id, change),
-            false => record::change_held(self.home, &self.id, change),
-        }
     }
 
     /// The end of all lives.
     fn finish(&mut self) {
-        let remove = record::load(self.home, &self.id).is_ok_and(|record| record.remove);
+        let remove = record::load(self.home, &self.id).is_ok_and(|record| record.goes_with_its_end());
         let code = record::load(self.home, &self.id).map_or(255, |record| record.state.exit_code);
         self.leave(remove);
+        // Whoever has called just now shall hear it, too.
+        self.let_them_read(Some(Duration::ZERO));
         self.clients.iter_mut().for_each(|client| client.dismiss(code));
         // They may still have to read what was written before the end.
         while self.clients.iter().any(|client| !client.is_done()) {
@@ -278,6 +284,7 @@ impl<'a> Monitor<'a> {
         let code = exit.code();
         let oom_killed = life.oom_killed || life.oom.as_mut().is_some_and(|oom| matches!(oom.look(), Some(Some(_))));
         let cleared = lifecycle::delete(&self.store, &self.id, true).err();
+        self.health.take().into_iter().for_each(Health::end);
         let killed = self.killing_at.is_some();
         let mut again = false;
         let change = |record: &mut record::Record| {
@@ -306,7 +313,6 @@ impl<'a> Monitor<'a> {
             }
             events::container(self.home, &record, "die", &[("exitCode", &code.to_string())]);
         }
-        self.health = None;
         if again {
             self.clients.iter_mut().for_each(|client| client.dismiss(code));
         }
@@ -320,14 +326,16 @@ impl<'a> Monitor<'a> {
             self.let_them_read(Some(left));
             let stopped = record::load(self.home, &self.id).map_or(true, |record| record.state.stopped);
             if stopped || self.signals.next().is_some_and(|signal| matches!(signal, libc::SIGTERM | libc::SIGINT)) {
-                let settle = |record: &mut record::Record| {
-                    record.state.status = Status::Exited;
-                    record.state.monitor = None;
-                };
                 let _ = record::change(self.home, &self.id, settle);
                 return false;
             }
         }
         true
     }
+}
+
+/// There is no next life.
+fn settle(record: &mut record::Record) {
+    record.state.status = Status::Exited;
+    record.state.monitor = None;
 }

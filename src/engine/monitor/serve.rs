@@ -11,11 +11,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::control::{self, Ask, Tell};
 use super::desk::Client;
 use super::life::Life;
-use super::{Monitor, record};
+use super::{Monitor, Status, record};
 use crate::engine::request::Namespace;
 use crate::engine::{events, log, stop};
 use crate::error::{Class, Error};
-use crate::runtime::lifecycle;
+use crate::runtime::{change as runtime_change, lifecycle};
 use crate::sys::process::{self, Exit};
 use crate::sys::{fd, watch};
 
@@ -55,7 +55,7 @@ impl Monitor<'_> {
                 }
             }
             self.clients.retain(|client| !client.is_done());
-            self.on_time(life);
+            self.on_time();
             // Whoever else has got hold of its pipes (passed through a socket, say) does not keep it from ending.
             let silent = last_word.elapsed() > Duration::from_secs(2);
             if ended && (life.sources.is_empty() || silent) {
@@ -103,11 +103,16 @@ impl Monitor<'_> {
         let Ok(record) = record::load(self.home, &self.id) else { return };
         let _ = process::pidfd_send_signal(life.pidfd.as_fd(), stop::stop_signal(&record).unwrap_or(libc::SIGTERM));
         self.killing_at = Some(Instant::now() + stop::patience(&record, None));
+        // What stands still can't hear.
+        if record.status() == Status::Paused {
+            let _ = runtime_change::pause(&self.store, &self.id, false);
+        }
     }
 
-    fn on_time(&mut self, life: &Life) {
+    fn on_time(&mut self) {
         if self.killing_at.is_some_and(|time| Instant::now() >= time) {
-            let _ = process::pidfd_send_signal(life.pidfd.as_fd(), libc::SIGKILL);
+            let _ = lifecycle::kill(&self.store, &self.id, libc::SIGKILL, false);
+            self.killing_at = Some(Instant::now() + Duration::from_secs(1));
         }
         if let Some(health) = &mut self.health
             && health.step(&self.store, &self.id)
