@@ -163,8 +163,17 @@ fn the_usual_works(engine: &Engine) {
     assert_eq!(host.code, 0, "{host:?}");
 
     // The first size comes a little after the start, from these engines' commands. Podman may lose what is written in the last moment.
-    let sized =
-        engine.in_terminal(&["run", "--rm", "--network", "none", "-it", "bb", "sh", "-c", "until stty size 2>/dev/null | grep '33 111'; do :; done; sleep 0.5"]);
+    let sized = engine.in_terminal(&[
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "-it",
+        "bb",
+        "sh",
+        "-c",
+        "until stty size 2>/dev/null | grep '33 111'; do :; done; sleep 0.5",
+    ]);
     assert!(sized.out.contains("33 111"), "{sized:?}");
 }
 
