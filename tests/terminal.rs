@@ -356,7 +356,16 @@ fn in_tmux_sizes_are_followed_and_a_closed_window_ends_a_shell() {
     tmux.does(&["send-keys", &format!("clear; {} attach shell", support::jar::ONGGI), "Enter"]);
     tmux.does(&["send-keys", "Enter"]);
     tmux.shows("jar>");
-    let init = jar.init_of("shell").unwrap();
+    // Who only looked takes nothing with him; the window in which it was begun is its own.
+    tmux.does(&["kill-pane"]);
+    assert_eq!(jar.does(&["exec", "shell", "echo", "still here"]), "still here");
+    jar.does(&["kill", "shell"]);
+    tmux.does(&["new-session", "-d", "-x", "100", "-y", "30", "env", "PS1=shell> ", "sh"]);
+    tmux.does(&["send-keys", &format!("{} run -it --name other -e PS1='jar> ' base sh", support::jar::ONGGI), "Enter"]);
+    until("it runs", || jar.init_of("other").is_some());
+    tmux.does(&["send-keys", "clear; echo be''gun", "Enter"]);
+    tmux.shows("begun");
+    let init = jar.init_of("other").unwrap();
     tmux.does(&["kill-pane"]);
     until("the shell has learnt it", || !std::path::Path::new(&format!("/proc/{init}")).exists());
 }
