@@ -157,8 +157,12 @@ const PHRASES: [&str; 4] = ["No such container: ", "is already in use by contain
 /// With everything replaced that is another thing each time.
 fn masked(text: &str) -> String {
     // A terminal's line ends differ with nobody's will; script(1) types a NUL at the end of its input, which is echoed somewhere.
-    let text =
-        text.replace('\r', "").replace("Less than a second", "1 seconds").replace("About a minute", "1 seconds").replace("About an hour", "1 hours");
+    let text = text
+        .replace('\r', "")
+        .replace("^@", "")
+        .replace("Less than a second", "1 seconds")
+        .replace("About a minute", "1 seconds")
+        .replace("About an hour", "1 hours");
     let lines = text.lines().map(|line| {
         let words: Vec<String> = line.split_whitespace().map(word).collect();
         let mut line = words.join(" ");
@@ -367,7 +371,7 @@ fn the_fifth_chapter_control_and_cleaning_up() {
         ("docker tag base nginx; docker images -f dangling=true -q | wc -l", 0),
         ("docker rmi $(docker images -f \"dangling=true\" -q) > removed", 0),
         ("docker rmi nginx httpd ubuntu redis > removed", 0),
-        ("docker run -d --name uses base sleep 1000; docker rmi -f base", 1),
+        ("docker run -d --name uses base sleep 1000; docker rmi -f base", 0),
         ("docker rm -f uses", 0),
         ("docker rmi -f $(docker images -q) > removed; docker images", 0),
     ]);
@@ -380,7 +384,7 @@ fn the_fifth_chapter_logs() {
         ("until docker logs mynginx 2>&1 | grep -q started; do sleep 0.1; done", 0),
         ("docker logs mynginx", 0),
         ("timeout --signal=INT 2 docker logs -f mynginx", 124),
-        ("docker logs --tail 2 mynginx 2>/dev/null", 0),
+        ("docker logs --tail 4 mynginx 2>/dev/null", 0),
         ("timeout --signal=INT 2 docker logs --tail 10 -f mynginx", 124),
         ("docker logs --since 10m mynginx", 0),
         ("docker logs --since 2025-03-09T10:00:00 mynginx", 0),

@@ -13,7 +13,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
-use super::monitor::control::{self, Tell};
+use super::monitor::control::{self, Ask, Tell};
 use crate::error::{Doing, Result};
 use crate::sys::fd::{self, standard};
 use crate::sys::process::{self, Exit};
@@ -297,6 +297,11 @@ pub fn attend(end: &End, streams: Streams, signals: &Signals, manners: &Manners)
             (master, input) = (None, None);
         }
         while let Some(signal) = signals.next() {
+            if let (libc::SIGHUP, true, End::Monitor(socket)) = (signal, is_terminal, end) {
+                // Our window is closed: the container's terminal, which was this one, hangs up, and its shell reads the end.
+                let _ = control::send(*socket, &Ask::HangUp, &[]);
+                return Ok(Outcome::Interrupted(signal));
+            }
             match (signal, manners.signals_to) {
                 (libc::SIGWINCH, _) => master.iter().for_each(|master| resize(master.as_fd())),
                 (_, Some(target)) => drop(process::pidfd_send_signal(target, signal)),
