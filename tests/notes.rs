@@ -25,8 +25,7 @@ struct Typist {
 }
 
 /// Logs three lines and one error, and then waits for the end as a server does.
-const SERVER: &str =
-    r#"CMD ["sh","-c","trap 'exit 0' TERM QUIT; echo line 1; echo line 2 Exception; echo ERROR 3 >&2; echo started; while :; do sleep 1000 & wait $!; done"]"#;
+const SERVER: &str = r#"CMD ["sh","-c","trap 'exit 0' TERM QUIT; echo line 1; echo line 2 Exception; echo ERROR 3 >&2; echo started; while :; do sleep 1000 & wait $!; done"]"#;
 
 impl Typist {
     fn onggi() -> Option<Typist> {
