@@ -80,7 +80,8 @@ pub fn cp(args: &CpArgs) -> Result<u8> {
             progress.end(&copied(size, &format!("{name}:{}", path.display())));
             Ok(0)
         }
-        _ => refuse("must specify at least one container source"),
+        _ => Err(Error::invalid("copy", "must specify at least one container source")
+            .hint("CONTAINER:PATH is a file in a container: `onggi cp web:/etc/os-release .`")),
     }
 }
 

@@ -32,6 +32,7 @@ pub mod prune;
 pub mod ps;
 pub mod run;
 pub mod size;
+pub mod slips;
 pub mod stats;
 pub mod system;
 pub mod table;
