@@ -101,8 +101,10 @@ pub fn parse(word: &str) -> Result<&'static str> {
     if let Some(number) = number(&wanted) {
         return Ok(NAMES[number as usize]);
     }
-    let hint = match id::nearest(&wanted, NAMES.iter().copied()) {
-        Some(nearest) => format!("did you mean {nearest}?"),
+    // What all have in common would make all alike.
+    let bare = |name: &'static str| name.strip_prefix("CAP_").unwrap_or(name);
+    let hint = match id::nearest(wanted.strip_prefix("CAP_").unwrap_or(&wanted), NAMES.iter().copied().map(bare)) {
+        Some(nearest) => format!("did you mean CAP_{nearest}?"),
         None => "capabilities(7) lists them all; ALL stands for each of them".into(),
     };
     Err(Error::invalid(format!("add or drop the capability {word:?}"), "there is no capability of this name").hint(hint))
