@@ -185,8 +185,8 @@ fn skopeo_reads_both_of_our_formats_and_we_read_all_of_its() {
         assert_eq!(said.starts_with("Loaded image: web:9"), name == "docker.tar", "{name}: {said}");
         let loaded = &list::all(&store(&two)).unwrap()[0];
         assert!(!same_manifest || loaded.manifests == image.manifests);
-        // On its way from Docker's form to the OCI's skopeo writes the config anew.
-        assert_eq!((name, loaded.id == image.id, loaded.size), (name, name != "from-docker", image.size));
+        // On its way from Docker's form to the OCI's skopeo writes the config anew: the same, or with the zeros at the end of a time cut.
+        assert_eq!((name, loaded.id == image.id || name == "from-docker", loaded.size), (name, true, image.size));
         assert!(trees(&two, &loaded.id.to_string()) == expected, "{name}");
     }
 }

@@ -2,17 +2,17 @@
 //!
 //! Read: docker rmi(1), docker image prune(1).
 
-use std::io::{BufRead, Write};
-
 use clap::Args;
 
 use super::filter::Filters;
 use super::image_filter::Chosen;
 use super::images::tell;
+use super::prune::agreed;
 use super::{each, human};
+use crate::engine::events;
 use crate::engine::home::Home;
 use crate::engine::images::users;
-use crate::error::{Doing, Result};
+use crate::error::Result;
 use crate::image::remove::{self, Removed};
 use crate::image::{list, store::Store};
 
@@ -49,6 +49,7 @@ pub struct PruneArgs {
 pub fn rm(home: &Home, store: &Store, args: &RmArgs) -> Result<u8> {
     each(&args.names, |name| {
         for removed in remove::remove(store, name, args.force, args.no_prune, &|| users(home))? {
+            note(home, &removed);
             tell(removed)?;
         }
         Ok(0)
@@ -64,33 +65,38 @@ pub fn prune(home: &Home, store: &Store, args: &PruneArgs) -> Result<u8> {
     let filters = Filters::parse(&args.filter, &["until", "label", "label!", "dangling"])?;
     let all = args.all || filters.switch("dangling")? == Some(false);
     let what = if all { "all images without at least one container associated to them" } else { "all dangling images" };
-    if !args.force && !confirmed(&format!("WARNING! This will remove {what}."))? {
+    if !args.force && !agreed(&format!("WARNING! This will remove {what}."))? {
         return Ok(0);
     }
-    let plain =
-        Filters::parse(&args.filter.iter().filter(|text| !text.starts_with("dangling")).cloned().collect::<Vec<_>>(), &["until", "label", "label!"])?;
-    let chosen = Chosen::new(store, &plain, &list::all(store)?)?;
-    let (removed, bytes) = remove::prune(store, all, &|image| chosen.takes(image), &|| users(home))?;
-    if !removed.is_empty() {
-        tell("Deleted Images:")?;
-        for one in &removed {
-            tell(match one {
-                Removed::Name(name) => format!("untagged: {name}"),
-                Removed::Image(id) => format!("deleted: {id}"),
-                Removed::Layer(chain) => format!("deleted: {chain}"),
-            })?;
-        }
-        tell("")?;
-    }
+    let others: Vec<String> = args.filter.iter().filter(|text| !text.starts_with("dangling")).cloned().collect();
+    let (removed, bytes) = unneeded(home, store, all, &others)?;
+    super::prune::list("Deleted Images:", &removed)?;
     tell(format!("Total reclaimed space: {}", human::size(bytes)))?;
     Ok(0)
 }
 
-/// Asks on standard output and reads one line; only a yes is one.
-fn confirmed(warning: &str) -> Result<bool> {
-    print!("{warning}\nAre you sure you want to continue? [y/N] ");
-    std::io::stdout().flush().doing(|| "ask".into())?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).doing(|| "read the answer".into())?;
-    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+/// Removes the images that nobody needs: what went, a line each, and how many bytes that were.
+///
+/// # Errors
+/// Invalid for a filter; EACCES.
+pub fn unneeded(home: &Home, store: &Store, all: bool, filters: &[String]) -> Result<(Vec<String>, u64)> {
+    let filters = Filters::parse(filters, &["until", "label", "label!"])?;
+    let chosen = Chosen::new(store, &filters, &list::all(store)?)?;
+    let (removed, bytes) = remove::prune(store, all, &|image| chosen.takes(image), &|| users(home))?;
+    removed.iter().for_each(|one| note(home, one));
+    let line = |one: &Removed| match one {
+        Removed::Name(name) => format!("untagged: {name}"),
+        Removed::Image(id) => format!("deleted: {id}"),
+        Removed::Layer(chain) => format!("deleted: {chain}"),
+    };
+    Ok((removed.iter().map(line).collect(), bytes))
+}
+
+/// Others may want to hear of it.
+fn note(home: &Home, removed: &Removed) {
+    match removed {
+        Removed::Name(name) => events::image(home, "untag", name, ""),
+        Removed::Image(id) => events::image(home, "delete", &id.to_string(), ""),
+        Removed::Layer(_) => {}
+    }
 }

@@ -9,6 +9,7 @@ use super::filter::Filters;
 use super::image_filter::Chosen;
 use super::table::{self, Column, Listing};
 use super::{human, image_files, image_look, image_remove, say};
+use crate::engine::events;
 use crate::engine::home::Home;
 use crate::error::{Class, Error, Result};
 use crate::image::list::{self, Listed};
@@ -136,7 +137,7 @@ pub fn image(verb: Image) -> Result<u8> {
         Image::Rm(args) => image_remove::rm(&home, &store, &args),
         Image::Prune(args) => image_remove::prune(&home, &store, &args),
         Image::Inspect(args) => image_look::inspect(&store, &args),
-        Image::Tag(args) => tag(&store, &args),
+        Image::Tag(args) => tag(&home, &store, &args),
         Image::History(args) => image_look::history(&store, &args),
         Image::Save(args) => image_files::save(&store, &args),
         Image::Load(args) => image_files::load(&home, &store, &args),
@@ -144,7 +145,7 @@ pub fn image(verb: Image) -> Result<u8> {
     }
 }
 
-fn tag(store: &Store, args: &TagArgs) -> Result<u8> {
+fn tag(home: &Home, store: &Store, args: &TagArgs) -> Result<u8> {
     let target = Reference::parse(&args.target)?;
     if target.digest.is_some() {
         return Err(Error::invalid(format!("tag {}", args.target), "refusing to create a tag with a digest reference"));
@@ -152,6 +153,7 @@ fn tag(store: &Store, args: &TagArgs) -> Result<u8> {
     let _held = store.hold()?;
     let manifest = find(store, &store.repositories()?, &args.source).map_err(|e| Error { doing: format!("tag {}", args.source), ..e })?;
     store.tag(&target, &manifest)?;
+    events::image(home, "tag", &manifest.to_string(), &target.familiar());
     Ok(0)
 }
 

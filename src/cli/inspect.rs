@@ -1,15 +1,18 @@
-//! `onggi inspect`: all that is known of containers, in Docker's JSON.
+//! `onggi inspect`: all that is known of containers and images, in Docker's JSON.
 //!
 //! Read: docker-inspect(1).
 
 use clap::Args;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::template::Template;
-use super::{complain, say};
+use super::{complain, image_look, say};
+use crate::engine::describe::{self, Description};
 use crate::engine::home::Home;
-use crate::engine::{describe, names, sweep};
+use crate::engine::{names, sweep};
 use crate::error::{Class, Doing, Error, Result};
+use crate::image::store::Store;
 
 #[derive(Debug, Args)]
 pub struct InspectArgs {
@@ -19,8 +22,11 @@ pub struct InspectArgs {
     /// Show how much the container has written, too
     #[arg(short, long)]
     size: bool,
-    /// Container: its name, or (the beginning of) its ID
-    #[arg(required = true, value_name = "CONTAINER")]
+    /// Only things of this kind: container, image
+    #[arg(long, value_name = "KIND", value_parser = ["container", "image"])]
+    r#type: Option<String>,
+    /// Container or image: its name, or (the beginning of) its ID
+    #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
 }
 
@@ -31,11 +37,34 @@ pub struct InspectArgs {
 pub fn inspect(args: &InspectArgs) -> Result<u8> {
     let home = Home::open()?;
     sweep::sweep(&home)?;
-    let found = args.names.iter().map(|name| {
-        let record = names::find(&home, name).map_err(|e| if e.class == Class::NotFound { no_such(name) } else { e })?;
-        describe::describe(&home, &record, args.size)
+    let store = Store::open(&home.data)?;
+    let found = args.names.iter().map(|name| match args.r#type.as_deref() {
+        Some("image") => image(&store, name),
+        Some(_) => container(&home, name, args.size),
+        // A container is what people mean first.
+        None => match container(&home, name, args.size) {
+            Err(e) if e.class == Class::NotFound => image(&store, name),
+            found => found,
+        },
     });
     print(found, args.format.as_deref())
+}
+
+/// What can be inspected. Fields in Docker's order.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Object {
+    Container(Box<Description>),
+    Image(Value),
+}
+
+fn container(home: &Home, name: &str, size: bool) -> Result<Object> {
+    let record = names::find(home, name).map_err(|e| if e.class == Class::NotFound { no_such(name) } else { e })?;
+    describe::describe(home, &record, size).map(|description| Object::Container(Box::new(description)))
+}
+
+fn image(store: &Store, name: &str) -> Result<Object> {
+    image_look::facts(store, name).map(Object::Image).map_err(|e| if e.class == Class::NotFound { no_such(name) } else { e })
 }
 
 /// Prints objects as one JSON list, as JSON a line, or each by a template. Those that aren't there are told at the end.
@@ -68,10 +97,10 @@ pub fn print<T: Serialize>(objects: impl Iterator<Item = Result<T>>, format: Opt
 /// Docker's words, which scripts look for.
 fn no_such(name: &str) -> Error {
     Error::new(Class::NotFound, format!("inspect {name}"), format!("No such object: {name}"))
-        .hint("`onggi ps -a` lists the containers that there are")
+        .hint("`onggi ps -a` lists the containers that there are, `onggi images` the images")
 }
 
-fn value(object: &impl Serialize) -> Result<serde_json::Value> {
+fn value(object: &impl Serialize) -> Result<Value> {
     serde_json::to_value(object).map_err(|e| Error::new(Class::System, "describe it", e.to_string()))
 }
 

@@ -13,7 +13,7 @@ use crate::engine::foreground::{Outcome, Signals};
 use crate::engine::home::Home;
 use crate::engine::record::{self, Record, Status};
 use crate::engine::request::{Limits, Restart};
-use crate::engine::{names, remove, start, stop};
+use crate::engine::{events, names, remove, start, stop};
 use crate::error::{Class, Error, Result};
 use crate::runtime::signal;
 
@@ -129,6 +129,7 @@ pub fn restart(args: &StopArgs) -> Result<u8> {
         let record = names::find(&home, name)?;
         stop::stop_for_restart(&home, &record, signal, args.time)?;
         begin(&home, &record)?;
+        events::container(&home, &record, "restart", &[]);
         say(name)
     })
 }

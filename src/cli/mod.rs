@@ -27,6 +27,7 @@ pub mod oci;
 pub mod oci_events;
 pub mod oci_exec;
 pub mod oci_update;
+pub mod progress;
 pub mod prune;
 pub mod ps;
 pub mod run;

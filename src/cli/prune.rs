@@ -1,17 +1,20 @@
 //! `container prune` and `system prune`: what nobody needs any more goes, after a question.
+//!
+//! Read: docker-container-prune(1), docker-system-prune(1).
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, Write};
 use std::time::SystemTime;
 
 use clap::Args;
 
 use super::filter::Filters;
-use super::{human, say};
+use super::{human, image_remove, say};
 use crate::clock;
 use crate::engine::home::Home;
 use crate::engine::prune;
 use crate::engine::record::Record;
-use crate::error::{Error, Result};
+use crate::error::{Doing, Result};
+use crate::image::store::Store;
 
 #[derive(Debug, Args)]
 pub struct PruneArgs {
@@ -21,6 +24,15 @@ pub struct PruneArgs {
     /// Only those that fit: until=24h, label=KEY[=VALUE], label!=KEY[=VALUE]
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct SystemPruneArgs {
+    /// All images that no container was made from, not only those without a name
+    #[arg(short, long)]
+    all: bool,
+    #[command(flatten)]
+    which: PruneArgs,
 }
 
 impl PruneArgs {
@@ -47,30 +59,56 @@ impl PruneArgs {
 /// Invalid for a filter.
 pub fn containers(args: &PruneArgs) -> Result<u8> {
     let is_meant = args.is_meant()?;
-    if !args.force && !agreed("WARNING! This will remove all stopped containers.\n")? {
+    if !args.force && !agreed("WARNING! This will remove all stopped containers.")? {
         return Ok(0);
     }
     let pruned = prune::containers(&Home::open()?, &is_meant)?;
-    if !pruned.ids.is_empty() {
-        say("Deleted Containers:")?;
-        pruned.ids.iter().try_for_each(|id| say(id).map(drop))?;
-        say("")?;
-    }
+    list("Deleted Containers:", &pruned.ids)?;
     say(format_args!("Total reclaimed space: {}", human::size(pruned.bytes)))
 }
 
-/// Asks on a terminal; elsewhere nobody can answer, and that is no.
+/// Removes all containers that don't run, and then the images that nobody needs.
 ///
 /// # Errors
-/// Invalid when there is nobody to ask.
-pub fn agreed(warning: &str) -> Result<bool> {
-    let mut error = std::io::stderr();
-    if !std::io::stdin().is_terminal() {
-        return Err(Error::invalid("ask before removing", "standard input is no terminal").hint("say --force (-f) to remove without a question"));
+/// Invalid for a filter.
+pub fn system(args: &SystemPruneArgs) -> Result<u8> {
+    let is_meant = args.which.is_meant()?;
+    let images = if args.all { "all images without at least one container associated to them" } else { "all dangling images" };
+    let warning = format!("WARNING! This will remove:\n  - all stopped containers\n  - {images}\n");
+    if !args.which.force && !agreed(&warning)? {
+        return Ok(0);
     }
-    let _ = write!(error, "{warning}Are you sure you want to continue? [y/N] ");
-    let _ = error.flush();
+    let home = Home::open()?;
+    let pruned = prune::containers(&home, &is_meant)?;
+    list("Deleted Containers:", &pruned.ids)?;
+    let store = Store::open(&home.data)?;
+    let (removed, bytes) = image_remove::unneeded(&home, &store, args.all, &args.which.filter)?;
+    list("Deleted Images:", &removed)?;
+    say(format_args!("Total reclaimed space: {}", human::size(pruned.bytes + bytes)))
+}
+
+/// A title and lines, when there are any.
+///
+/// # Errors
+/// ENOSPC.
+pub fn list(title: &str, lines: &[String]) -> Result<()> {
+    if !lines.is_empty() {
+        say(title)?;
+        lines.iter().try_for_each(|line| say(line).map(drop))?;
+        say("")?;
+    }
+    Ok(())
+}
+
+/// Asks on standard output and reads one line; only a yes is one.
+///
+/// # Errors
+/// EIO.
+pub fn agreed(warning: &str) -> Result<bool> {
+    say(warning)?;
+    print!("Are you sure you want to continue? [y/N] ");
+    std::io::stdout().flush().doing(|| "ask".into())?;
     let mut answer = String::new();
-    let _ = std::io::stdin().lock().read_line(&mut answer);
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    std::io::stdin().lock().read_line(&mut answer).doing(|| "read the answer".into())?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::events::{EventsArgs, events};
+use super::prune::{self, SystemPruneArgs};
 use super::{complain, info, say};
 use crate::engine::boot;
 use crate::engine::home::Home;
@@ -20,6 +21,9 @@ pub enum System {
     /// Show how much room images and containers take
     #[command(after_help = "Example:\n  onggi system df")]
     Df(info::DfArgs),
+    /// Remove containers that don't run, and images that nobody needs
+    #[command(after_help = "Example:\n  onggi system prune -f")]
+    Prune(SystemPruneArgs),
     /// Show counts and facts of this engine and this machine
     Info(info::AboutArgs),
     /// Show what is done to containers and images, as it happens
@@ -42,6 +46,7 @@ pub fn system(verb: &System) -> Result<u8> {
     match verb {
         System::Boot(args) => boot(args),
         System::Df(args) => info::df(args),
+        System::Prune(args) => prune::system(args),
         System::Info(args) => info::info(args),
         System::Events(args) => events(args),
     }

@@ -98,7 +98,7 @@ fn new_record(request: &Request, image: &Image, starter: Option<ProcessId>) -> R
         terminal: request.terminal,
         interactive: request.interactive,
         volumes: request.mounts.clone(),
-        state: State { monitor: starter, boot: record::boot_id(), ..State::default() },
+        state: State { monitor: starter, boot: record::boot_id().into(), ..State::default() },
     })
 }
 

@@ -105,6 +105,12 @@ pub fn container(home: &Home, of: &Record, action: &str, more: &[(&str, &str)]) 
     record(home, &Event::new("container", action, &of.id, attributes));
 }
 
+/// Notes what was done to an image: by its ID, or by a name.
+pub fn image(home: &Home, action: &str, id: &str, name: &str) {
+    let attributes = (!name.is_empty()).then(|| ("name".to_string(), name.to_string()));
+    record(home, &Event::new("image", action, id, attributes));
+}
+
 fn append(path: &Path, event: &Event) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(event)?;
     line.push(b'\n');

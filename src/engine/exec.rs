@@ -70,6 +70,7 @@ pub fn exec(home: &Home, record: &Record, request: &Request) -> Result<Option<Ex
         Err(e) if !matches!(e.class, Class::CommandNotFound | Class::CommandNotRunnable) && has_ended() => return Err(not_running()),
         running => running?,
     };
+    events::container(home, &record, &format!("exec_create: {}", request.command.join(" ")), &[]);
     events::container(home, &record, &format!("exec_start: {}", request.command.join(" ")), &[]);
     let Some(signals) = signals else { return Ok(None) };
     let mut streams = Streams { input: ends.input.take(), stdout: ends.stdout.take(), stderr: ends.stderr.take(), master: None };

@@ -1,11 +1,9 @@
 //! Removing what nobody needs any more: containers that don't run.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-
+use super::events::Event;
 use super::home::Home;
 use super::record::{self, Record};
-use super::{remove, sweep};
+use super::{describe, events, remove, sweep};
 use crate::error::{Class, Result};
 
 /// What went.
@@ -37,24 +35,12 @@ pub fn containers(home: &Home, is_meant: &dyn Fn(&Record) -> bool) -> Result<Pru
         pruned.bytes += bytes;
         pruned.ids.push(record.id);
     }
+    events::record(home, &Event::new("container", "prune", "", [("reclaimed".to_string(), pruned.bytes.to_string())]));
     Ok(pruned)
 }
 
 /// The bytes on the disk that are a container's alone: what it wrote.
 pub fn size(home: &Home, id: &str) -> u64 {
     // A copied root file system, where overlay can't be, is its own too.
-    ["upper", "rootfs"].iter().map(|name| bytes_below(&home.container(id).join(name))).sum()
-}
-
-/// Blocks of 512 bytes are what stat(2) counts in; links are not followed.
-fn bytes_below(dir: &Path) -> u64 {
-    let mut bytes = 0;
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        let Ok(meta) = entry.metadata() else { continue };
-        bytes += meta.blocks() * 512;
-        if meta.is_dir() {
-            bytes += bytes_below(&entry.path());
-        }
-    }
-    bytes
+    ["upper", "rootfs"].iter().map(|name| describe::tree_size(&home.container(id).join(name))).sum()
 }

@@ -11,6 +11,7 @@
 //! See it: `cat /var/lib/onggi/containers/*/container.json`. Read: rename(2), flock(2).
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -170,9 +171,10 @@ impl Record {
     }
 }
 
-/// Another one after each start of the machine (random(4)).
-pub fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_string()).unwrap_or_default()
+/// Another one after each start of the machine (random(4)); it doesn't change while we live.
+pub fn boot_id() -> &'static str {
+    static ID: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    ID.get_or_init(|| std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_string()).unwrap_or_default())
 }
 
 /// Writes the record; the caller holds the container's lock.
@@ -192,6 +194,21 @@ pub fn write_json(file: &Path, value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_vec(value).unwrap_or_default();
     let written = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, file));
     written.inspect_err(|_| drop(std::fs::remove_file(&new))).doing(|| format!("write {}", file.display()))
+}
+
+/// Writes the record into the file that is there, when there is no room for a new one: how a container ended is told on a full disk, too.
+/// Shorter than what it takes the place of, it needs no more room; who is killed in this very moment leaves a damaged record.
+///
+/// # Errors
+/// ENOSPC when it is longer; EIO.
+pub fn save_in_place(home: &Home, record: &Record) -> Result<()> {
+    let path = home.container(&record.id).join("container.json");
+    let text = serde_json::to_vec(record).unwrap_or_default();
+    let written = File::options().write(true).open(&path).and_then(|file| {
+        file.write_all_at(&text, 0)?;
+        file.set_len(text.len() as u64)
+    });
+    written.doing(|| format!("write {}", path.display()))
 }
 
 /// The record of a container, by its full ID.
@@ -259,6 +276,17 @@ pub fn hold(home: &Home, id: &str) -> Result<(Held, Record)> {
 pub fn change(home: &Home, id: &str, change: impl FnOnce(&mut Record)) -> Result<Record> {
     let (_held, _) = hold(home, id)?;
     change_held(home, id, change)
+}
+
+/// The same on a disk that may be full, for what must not be lost.
+///
+/// # Errors
+/// NotFound; ENOSPC when even the old record's place is too small.
+pub fn change_without_room(home: &Home, id: &str, change: impl FnOnce(&mut Record)) -> Result<Record> {
+    let (_held, mut record) = hold(home, id)?;
+    change(&mut record);
+    save(home, &record).or_else(|_| save_in_place(home, &record))?;
+    Ok(record)
 }
 
 /// The same for whoever holds the container's lock already.

@@ -7,7 +7,7 @@ use super::home::Home;
 use super::monitor::control::{self, Ask, Attach, Tell};
 use super::monitor::{self, life};
 use super::record::{self, Record, Status};
-use super::sweep;
+use super::{events, sweep};
 use crate::error::{Class, Doing, Error, Result};
 use crate::runtime::state::ProcessId;
 
@@ -71,7 +71,10 @@ pub fn attach(home: &Home, record: &Record, wants: &Attach) -> Result<Attached> 
     let socket = control::call(home, &record.id)?;
     control::send(socket.as_fd(), &Ask::Attach(*wants), &[])?;
     match control::receive::<Tell>(socket.as_fd())? {
-        Some((tell @ Tell::Attached { .. }, fds)) => Ok(Attached { init, socket, streams: handed(&tell, fds) }),
+        Some((tell @ Tell::Attached { .. }, fds)) => {
+            events::container(home, &record, "attach", &[]);
+            Ok(Attached { init, socket, streams: handed(&tell, fds) })
+        }
         Some((Tell::Failed(e), _)) => Err(*e),
         _ => Err(Error::new(Class::Conflict, doing(), "it has just ended")),
     }

@@ -45,7 +45,7 @@ pub fn sweep(home: &Home) -> Result<()> {
 
 /// The marks are gone with the machine's end, so that all containers have to be looked at, once.
 fn is_first_since_the_machines_start(home: &Home) -> bool {
-    std::fs::read_to_string(home.run.join("boot")).ok() != Some(record::boot_id())
+    std::fs::read_to_string(home.run.join("boot")).ok() != Some(record::boot_id().to_string())
 }
 
 fn write_boot_id(home: &Home) -> Result<()> {

@@ -23,11 +23,14 @@ pub struct Processes {
 /// Conflict when it doesn't run; NotFound without a ps; Invalid when ps doesn't take the options, or shows no PIDs with them.
 pub fn top(record: &Record, options: &[String]) -> Result<Processes> {
     let doing = || format!("show the processes of {}", record.name);
-    let place = record.state.cgroup.as_ref().filter(|_| matches!(record.status(), Status::Running | Status::Paused));
-    let Some(place) = place else {
+    let init = record.state.init.filter(|_| matches!(record.status(), Status::Running | Status::Paused));
+    let Some(init) = init else {
         return Err(Error::new(Class::Conflict, doing(), format!("container {} is not running", id::short(&record.id))));
     };
-    let pids: HashSet<i32> = cgroups::processes(place).into_iter().collect();
+    let pids = match &record.state.cgroup {
+        Some(place) => cgroups::processes(place).into_iter().collect(),
+        None => with_its_pid_namespace(init.pid),
+    };
     let default = ["-ef".to_string()];
     let options = if options.is_empty() { &default } else { options };
     let ran = Command::new("ps").args(options).stdin(Stdio::null()).output();
@@ -37,6 +40,16 @@ pub fn top(record: &Record, options: &[String]) -> Result<Processes> {
     }
     keep(&String::from_utf8_lossy(&ran.stdout), &pids)
         .ok_or_else(|| Error::invalid(doing(), "couldn't find PID field in ps output").hint("let ps show it: -o pid,…"))
+}
+
+/// Without a cgroup (and without root's rights there may be none) its PID namespace says who belongs to it.
+fn with_its_pid_namespace(init: i32) -> HashSet<i32> {
+    let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let Some(its) = namespace(init).filter(|its| Some(its) != namespace(std::process::id() as i32).as_ref()) else {
+        return HashSet::from([init]);
+    };
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    all.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok()).filter(|pid| namespace(*pid).as_ref() == Some(&its)).collect()
 }
 
 /// The rows whose PID is one of these; None when there is no such column.

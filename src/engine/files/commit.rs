@@ -15,6 +15,7 @@ use super::{instructions, tree};
 use crate::clock;
 use crate::engine::change;
 use crate::engine::config;
+use crate::engine::events;
 use crate::engine::home::Home;
 use crate::engine::record::{self, Definition, Record, Status};
 use crate::error::{Class, Doing, Error, Result};
@@ -79,6 +80,7 @@ pub fn commit(home: &Home, record: &Record, name: Option<&str>, choices: &Choice
     let manifest = store.put(&serde_json::to_vec(&manifest).unwrap_or_default())?;
     // Last: an image on the list is all there.
     store.add(&manifest, name.as_slice())?;
+    events::container(home, record, "commit", &[("imageID", &id.to_string())]);
     Ok(id)
 }
 

@@ -5,6 +5,7 @@
 
 use std::io::Write;
 
+use crate::engine::events;
 use crate::engine::home::Home;
 use crate::engine::record::Record;
 use crate::error::Result;
@@ -15,5 +16,7 @@ use crate::image::pack;
 /// # Errors
 /// NotFound when a layer is missing; those of `out`.
 pub fn export(home: &Home, record: &Record, out: impl Write) -> Result<()> {
-    pack::tree(super::layers_of(home, record)?.root(), out)
+    pack::tree(super::layers_of(home, record)?.root(), out)?;
+    events::container(home, record, "export", &[]);
+    Ok(())
 }

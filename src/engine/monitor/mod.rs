@@ -205,7 +205,7 @@ impl<'a> Monitor<'a> {
         let save = |record: &mut record::Record| {
             record.state.status = Status::Running;
             record.state.monitor = us;
-            record.state.boot = record::boot_id();
+            record.state.boot = record::boot_id().into();
             record.state.init = Some(life.init);
             record.state.cgroup = life.cgroup.clone();
             record.state.started = Some(crate::clock::rfc3339(SystemTime::now()));
@@ -306,8 +306,7 @@ impl<'a> Monitor<'a> {
                 record.state.monitor = None;
             }
         };
-        // A full disk must not make it look as if it ran: the mark goes in any case, and `status` asks for a living monitor.
-        if let Ok(record) = record::change(self.home, &self.id, change) {
+        if let Ok(record) = record::change_without_room(self.home, &self.id, change) {
             if oom_killed {
                 events::container(self.home, &record, "oom", &[]);
             }

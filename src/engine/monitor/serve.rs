@@ -13,7 +13,7 @@ use super::desk::Client;
 use super::life::Life;
 use super::{Monitor, Status, record};
 use crate::engine::request::Namespace;
-use crate::engine::{log, stop};
+use crate::engine::{events, log, stop};
 use crate::error::{Class, Error};
 use crate::runtime::{change as runtime_change, lifecycle};
 use crate::sys::process::{self, Exit};
@@ -118,7 +118,12 @@ impl Monitor<'_> {
             && health.step(&self.store, &self.id)
         {
             let now = health.now.clone();
-            let _ = record::change(self.home, &self.id, |record| record.state.health = Some(now));
+            let status = now.status.clone();
+            let before = record::load(self.home, &self.id).ok().and_then(|record| record.state.health).map(|health| health.status);
+            let changed = record::change(self.home, &self.id, |record| record.state.health = Some(now));
+            if let Some(record) = changed.ok().filter(|_| before.as_ref() != Some(&status)) {
+                events::container(self.home, &record, &format!("health_status: {status}"), &[]);
+            }
         }
     }
 
