@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::values::{self, cpus, device, namespace, nanoseconds, network, restart, ulimit};
+use super::limits::LimitArgs;
+use super::values::{self, device, namespace, nanoseconds, network, restart, ulimit};
 use super::{size, volume};
 use crate::engine::create::{self, Notice};
 use crate::engine::home::Home;
@@ -76,36 +77,8 @@ pub struct CreateArgs {
     /// seccomp=unconfined|FILE, apparmor=PROFILE, no-new-privileges, systempaths=unconfined
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
-    /// Memory limit, such as 512m
-    #[arg(short, long, value_name = "BYTES", value_parser = size::bytes)]
-    memory: Option<i64>,
-    /// Memory and swap together; -1 for unlimited swap
-    #[arg(long, value_name = "BYTES", value_parser = size::bytes, allow_hyphen_values = true)]
-    memory_swap: Option<i64>,
-    /// Soft memory limit
-    #[arg(long, value_name = "BYTES", value_parser = size::bytes)]
-    memory_reservation: Option<i64>,
-    /// How many CPUs, such as 0.5
-    #[arg(long, value_name = "NUMBER", value_parser = cpus)]
-    cpus: Option<f64>,
-    /// CPU weight beside other containers (1024 is the usual)
-    #[arg(short = 'c', long, value_name = "WEIGHT")]
-    cpu_shares: Option<u64>,
-    /// CPU period in microseconds
-    #[arg(long, value_name = "MICROSECONDS", conflicts_with = "cpus")]
-    cpu_period: Option<u64>,
-    /// CPU time in a period, in microseconds
-    #[arg(long, value_name = "MICROSECONDS", conflicts_with = "cpus", allow_hyphen_values = true)]
-    cpu_quota: Option<i64>,
-    /// On which CPUs it may run: 0-3, 0,1
-    #[arg(long, value_name = "LIST")]
-    cpuset_cpus: Option<String>,
-    /// From which NUMA nodes it gets memory
-    #[arg(long, value_name = "LIST")]
-    cpuset_mems: Option<String>,
-    /// How many processes; -1 for unlimited
-    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
-    pids_limit: Option<i64>,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// A limit of setrlimit(2): nofile=1024:2048
     #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = ulimit)]
     ulimit: Vec<Rlimit>,
@@ -298,7 +271,7 @@ pub fn request(args: &CreateArgs) -> Result<Request> {
         log: values::log(&args.log_driver, &args.log_opt)?,
         stdin_once: false,
         security: security(args)?,
-        limits: limits(args)?,
+        limits: Limits { oom_score_adj: args.oom_score_adj, rlimits: args.ulimit.clone(), ..args.limits.limits()? },
         mounts,
         devices: args.device.clone(),
         sysctls: args.sysctl.iter().map(|text| values::required_pair("--sysctl", text)).collect::<Result<_>>()?,
@@ -332,33 +305,6 @@ fn working_dir(dir: Option<&Path>) -> Result<Option<PathBuf>> {
         }
         other => Ok(other.map(Path::to_path_buf)),
     }
-}
-
-fn limits(args: &CreateArgs) -> Result<Limits> {
-    const LEAST: i64 = 6 << 20;
-    if args.memory.is_some_and(|bytes| bytes < LEAST) {
-        return Err(Error::invalid("limit the memory", "minimum memory limit allowed is 6MB"));
-    }
-    if let (Some(memory), Some(swap)) = (args.memory, args.memory_swap)
-        && swap != -1
-        && swap < memory
-    {
-        return Err(Error::invalid("limit the memory", "minimum memoryswap limit should be larger than memory limit"));
-    }
-    Ok(Limits {
-        memory: args.memory,
-        memory_swap: args.memory_swap,
-        memory_reservation: args.memory_reservation,
-        cpus: args.cpus,
-        cpu_shares: args.cpu_shares,
-        cpu_period: args.cpu_period,
-        cpu_quota: args.cpu_quota,
-        cpuset_cpus: args.cpuset_cpus.clone(),
-        cpuset_mems: args.cpuset_mems.clone(),
-        pids: args.pids_limit,
-        oom_score_adj: args.oom_score_adj,
-        rlimits: args.ulimit.clone(),
-    })
 }
 
 fn security(args: &CreateArgs) -> Result<Security> {

@@ -6,13 +6,14 @@
 
 use clap::Args;
 
-use super::values::{self, Keys, cpus, detach_keys};
-use super::{each, say, size};
+use super::limits::LimitArgs;
+use super::values::{self, Keys, detach_keys};
+use super::{each, say};
 use crate::engine::change::{self, Change};
 use crate::engine::foreground::{Outcome, Signals};
 use crate::engine::home::Home;
 use crate::engine::record::{self, Record, Status};
-use crate::engine::request::{Limits, Restart};
+use crate::engine::request::Restart;
 use crate::engine::{events, names, remove, start, stop};
 use crate::error::{Class, Error, Result};
 use crate::runtime::signal;
@@ -235,36 +236,8 @@ pub fn rename(args: &RenameArgs) -> Result<u8> {
 
 #[derive(Debug, Args)]
 pub struct UpdateArgs {
-    /// Memory limit, such as 512m
-    #[arg(short, long, value_name = "BYTES", value_parser = size::bytes)]
-    memory: Option<i64>,
-    /// Memory and swap together; -1 for unlimited swap
-    #[arg(long, value_name = "BYTES", value_parser = size::bytes, allow_hyphen_values = true)]
-    memory_swap: Option<i64>,
-    /// Soft memory limit
-    #[arg(long, value_name = "BYTES", value_parser = size::bytes)]
-    memory_reservation: Option<i64>,
-    /// How many CPUs, such as 0.5
-    #[arg(long, value_name = "NUMBER", value_parser = cpus)]
-    cpus: Option<f64>,
-    /// CPU weight beside other containers
-    #[arg(short = 'c', long, value_name = "WEIGHT")]
-    cpu_shares: Option<u64>,
-    /// CPU period in microseconds
-    #[arg(long, value_name = "MICROSECONDS", conflicts_with = "cpus")]
-    cpu_period: Option<u64>,
-    /// CPU time in a period, in microseconds
-    #[arg(long, value_name = "MICROSECONDS", conflicts_with = "cpus", allow_hyphen_values = true)]
-    cpu_quota: Option<i64>,
-    /// On which CPUs it may run: 0-3, 0,1
-    #[arg(long, value_name = "LIST")]
-    cpuset_cpus: Option<String>,
-    /// From which NUMA nodes it gets memory
-    #[arg(long, value_name = "LIST")]
-    cpuset_mems: Option<String>,
-    /// How many processes; -1 for unlimited
-    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
-    pids_limit: Option<i64>,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// When to start it again: no, always, unless-stopped, on-failure[:TIMES]
     #[arg(long, value_name = "POLICY", value_parser = values::restart)]
     restart: Option<Restart>,
@@ -277,20 +250,7 @@ pub struct UpdateArgs {
 /// # Errors
 /// EBUSY for a limit below what is used.
 pub fn update(args: &UpdateArgs) -> Result<u8> {
-    let limits = Limits {
-        memory: args.memory,
-        memory_swap: args.memory_swap,
-        memory_reservation: args.memory_reservation,
-        cpus: args.cpus,
-        cpu_shares: args.cpu_shares,
-        cpu_period: args.cpu_period,
-        cpu_quota: args.cpu_quota,
-        cpuset_cpus: args.cpuset_cpus.clone(),
-        cpuset_mems: args.cpuset_mems.clone(),
-        pids: args.pids_limit,
-        ..Limits::default()
-    };
-    let change = Change { limits, restart: args.restart };
+    let change = Change { limits: args.limits.limits()?, restart: args.restart };
     let home = Home::open()?;
     each(&args.names.containers, |name| {
         change::update(&home, &names::find(&home, name)?, &change)?;

@@ -21,6 +21,7 @@ pub mod images;
 pub mod info;
 pub mod inspect;
 pub mod life;
+pub mod limits;
 pub mod logs;
 pub mod man;
 pub mod oci;

@@ -18,6 +18,8 @@ use crate::runtime::state::Store;
 /// Conflict in another state, Unsupported without a cgroup that can.
 pub fn pause(home: &Home, record: &Record, on: bool) -> Result<()> {
     let record = sweep::settle(home, record.clone())?;
+    // Held, nobody starts it just now: frozen on the way to its program, it would never say that it is there, and its monitor would wait.
+    let (_held, record) = record::hold(home, &record.id)?;
     let verb = if on { "pause" } else { "unpause" };
     let refuse = |why: String| Err(Error::new(Class::Conflict, format!("{verb} container {}", record.name), why));
     match (record.status(), on) {

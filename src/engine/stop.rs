@@ -62,7 +62,7 @@ pub fn stop(home: &Home, record: &Record, signal: Option<i32>, timeout: Option<i
     }
     if wait(home, &record, Some(patience(&record, timeout)))?.is_none() {
         send(home, &record, libc::SIGKILL)?;
-        wait(home, &record, None)?;
+        wait_for_death(home, &record)?;
     }
     events::container(home, &record, "stop", &[]);
     Ok(())
@@ -86,7 +86,16 @@ pub fn kill_for_good(home: &Home, record: &Record) -> Result<()> {
     if send(home, &record, libc::SIGKILL)? {
         events::container(home, &record, "kill", &[("signal", "9")]);
     }
-    wait(home, &record, None).map(drop)
+    wait_for_death(home, &record)
+}
+
+/// Waits for the end of what was sent SIGKILL. Somebody may freeze it in between, and what stands frozen on cgroup v1 can't die: then it
+/// is sent once more, which lets it go on.
+fn wait_for_death(home: &Home, record: &Record) -> Result<()> {
+    while wait(home, record, Some(Duration::from_secs(1)))?.is_none() {
+        send(home, record, libc::SIGKILL)?;
+    }
+    Ok(())
 }
 
 /// From now on its restart policy rests; a monitor that waits for the next start is woken.
@@ -150,10 +159,7 @@ pub fn kill(home: &Home, record: &Record, signal: i32) -> Result<()> {
         return Err(not_running());
     }
     events::container(home, &record, "kill", &[("signal", &signal.to_string())]);
-    if signal == libc::SIGKILL {
-        wait(home, &record, None)?;
-    }
-    Ok(())
+    if signal == libc::SIGKILL { wait_for_death(home, &record) } else { Ok(()) }
 }
 
 /// Waits until the container has ended for good: its exit code, or None when the time is over first.

@@ -31,10 +31,12 @@ fn a_hundred_starts_at_once_all_run() {
 fn several_commands_at_once_on_one_container_leave_it_whole() {
     let Some(jar) = Jar::new() else { return };
     background(&jar, "centre", &[], POLITE);
-    let words: [&[&str]; 7] = [
+    let words: [&[&str]; 9] = [
         &["stop", "-t", "1", "centre"],
         &["start", "centre"],
         &["restart", "-t", "1", "centre"],
+        &["pause", "centre"],
+        &["unpause", "centre"],
         &["exec", "centre", "true"],
         &["kill", "centre"],
         &["update", "--pids-limit", "77", "centre"],
@@ -53,6 +55,7 @@ fn several_commands_at_once_on_one_container_leave_it_whole() {
             Some("exited") => assert!(cgroups_named(record["id"].as_str().unwrap()).is_empty(), "{record}"),
             other => panic!("{other:?}: {record}"),
         }
+        jar.says(&["unpause", "centre"]);
         jar.does(&["start", "centre"]);
         assert_eq!(jar.does(&["exec", "centre", "echo", "whole"]), "whole");
     }
