@@ -103,9 +103,9 @@ fn main() -> ExitCode {
             if let Some(hint) = slips::hint(&e, &command) {
                 let _ = writeln!(std::io::stderr(), "\n{hint}");
             }
-            // Docker answers 1 for a command that it doesn't know, and 125 for a wrong option.
+            // Docker answers 1 for a command that it doesn't know or that lacks an argument, and 125 for a wrong option.
             return match e.kind() {
-                clap::error::ErrorKind::InvalidSubcommand => 1.into(),
+                clap::error::ErrorKind::InvalidSubcommand | clap::error::ErrorKind::MissingRequiredArgument => 1.into(),
                 _ if e.use_stderr() => 125.into(),
                 _ => 0.into(),
             };

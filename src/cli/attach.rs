@@ -36,8 +36,10 @@ pub fn attach(args: AttachArgs) -> Result<u8> {
     if record.terminal && stdin && !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
         return Err(Error::invalid(format!("attach to {}", record.name), "the input device is not a TTY").hint("use --no-stdin"));
     }
+    let attached = start::attach(&home, &record, &start::all_streams(stdin))?;
+    // Not before: a monitor that doesn't answer would not let us go.
     let signals = Signals::take()?;
-    match start::attach(&home, &record, &start::all_streams(stdin))?.attend(&signals, args.sig_proxy, Some(args.detach_keys.0))? {
+    match attached.attend(&signals, args.sig_proxy, Some(args.detach_keys.0))? {
         Outcome::Ended(exit) => Ok(exit.code() as u8),
         Outcome::Detached => Ok(0),
         Outcome::Interrupted(signal) => Ok(128 + signal as u8),

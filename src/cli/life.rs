@@ -188,6 +188,13 @@ pub fn rm(args: &RmArgs) -> Result<u8> {
     let home = Home::open()?;
     each(&args.names.containers, |name| {
         let record = match names::find(&home, name) {
+            Err(_)
+                if args.force
+                    && let Some(id) = names::find_damaged(&home, name) =>
+            {
+                remove::remove_damaged(&home, &id)?;
+                return say(name);
+            }
             Err(e) if args.force && e.class == Class::NotFound => {
                 super::complain(&e);
                 return Ok(0);
@@ -206,10 +213,7 @@ pub fn rm(args: &RmArgs) -> Result<u8> {
 /// NotFound.
 pub fn wait(args: &Names) -> Result<u8> {
     let home = Home::open()?;
-    each(&args.containers, |name| {
-        let code = stop::wait(&home, &names::find(&home, name)?, None)?;
-        say(code.unwrap_or_default())
-    })
+    each(&args.containers, |name| say(stop::wait_for_an_end(&home, &names::find(&home, name)?)?))
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@
 //! See it: `strace -p` on an `onggi run`. Read: poll(2), signalfd(2), pty(7), termios(3), pidfd_open(2).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -13,7 +14,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
-use super::monitor::control::{self, Tell};
+use super::monitor::control::{self, Ask, Tell};
 use crate::error::{Doing, Result};
 use crate::sys::fd::{self, standard};
 use crate::sys::process::{self, Exit};
@@ -31,11 +32,6 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// Three pipes.
-    pub fn pipes(stdin: Option<OwnedFd>, stdout: OwnedFd, stderr: OwnedFd) -> Streams {
-        Streams { input: stdin, stdout: Some(stdout), stderr: Some(stderr), master: None }
-    }
-
     /// A terminal; what is typed goes in when `interactive`.
     ///
     /// # Errors
@@ -174,6 +170,9 @@ struct Flow {
     deserted: bool,
 }
 
+/// As long as Docker waits for those to whom a process that has ended has left its streams.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// poll(2) promises that a write of this much does not block (pipe(7), PIPE_BUF).
 const CHUNK: usize = 4096;
 
@@ -276,11 +275,17 @@ pub fn attend(end: &End, streams: Streams, signals: &Signals, manners: &Manners)
     }
     master.iter().for_each(|master| resize(master.as_fd()));
     let mut exit = None;
-    while exit.is_none() || !outputs.iter().all(Flow::is_done) {
+    let mut last_word = Instant::now();
+    'attended: while exit.is_none() || !outputs.iter().all(Flow::is_done) {
         let ended = exit.is_some();
         let has_input = !ended && input.is_some();
         let flows: Vec<&mut Flow> = if ended { outputs.iter_mut().collect() } else { input.iter_mut().chain(outputs.iter_mut()).collect() };
-        let ready = wait_for_any((!ended).then(|| end.fd()), signals, &flows)?;
+        // A child of the process' own may hold its streams for ever. A monitor closes what it has given us.
+        let patience = (ended && matches!(end, End::Child(_))).then_some(LAST_WORDS);
+        let ready = wait_for_any((!ended).then(|| end.fd()), signals, &flows, patience)?;
+        if !ended || ready.flows.contains(&true) {
+            last_word = Instant::now();
+        }
         for (at, (flow, ready)) in flows.into_iter().zip(&ready.flows).enumerate() {
             if *ready {
                 flow.step(if at == 0 && has_input { keys.as_mut() } else { None });
@@ -296,8 +301,18 @@ pub fn attend(end: &End, streams: Streams, signals: &Signals, manners: &Manners)
         if is_terminal && outputs.iter().any(|output| output.deserted) {
             (master, input) = (None, None);
         }
+        if patience.is_some() && last_word.elapsed() >= LAST_WORDS && outputs.iter().all(|output| output.bytes.is_empty()) {
+            break;
+        }
         while let Some(signal) = signals.next() {
+            if let (libc::SIGHUP, true, End::Monitor(socket)) = (signal, is_terminal, end) {
+                // Our window is closed: the container's terminal, which was this one, hangs up, and its shell reads the end.
+                let _ = control::send(*socket, &Ask::HangUp, &[]);
+                return Ok(Outcome::Interrupted(signal));
+            }
             match (signal, manners.signals_to) {
+                // Who could get them is gone: they are meant for us.
+                (libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT, _) if exit.is_some() => break 'attended,
                 (libc::SIGWINCH, _) => master.iter().for_each(|master| resize(master.as_fd())),
                 (_, Some(target)) => drop(process::pidfd_send_signal(target, signal)),
                 (libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT, None) => return Ok(Outcome::Interrupted(signal)),
@@ -348,7 +363,7 @@ struct Ready {
     flows: Vec<bool>,
 }
 
-fn wait_for_any(end: Option<BorrowedFd>, signals: &Signals, flows: &[&mut Flow]) -> Result<Ready> {
+fn wait_for_any(end: Option<BorrowedFd>, signals: &Signals, flows: &[&mut Flow], patience: Option<Duration>) -> Result<Ready> {
     let mut waiting = vec![PollFd::new(signals.0.as_fd(), PollFlags::POLLIN)];
     waiting.extend(end.map(|end| PollFd::new(end, PollFlags::POLLIN)));
     let first_flow = waiting.len();
@@ -359,7 +374,7 @@ fn wait_for_any(end: Option<BorrowedFd>, signals: &Signals, flows: &[&mut Flow])
             waiting.len() - 1
         }));
     }
-    match poll(&mut waiting, PollTimeout::NONE) {
+    match poll(&mut waiting, patience.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX))) {
         Err(Errno::EINTR) => {}
         other => drop(other.doing(|| "wait for the container".into())?),
     }

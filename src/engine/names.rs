@@ -117,3 +117,13 @@ fn perhaps_meant(home: &Home, text: &str) -> Error {
         None => record::no_such(text),
     }
 }
+
+/// The container that somebody means and whose record can't be read: its ID.
+pub fn find_damaged(home: &Home, text: &str) -> Option<String> {
+    let is_plain = !text.is_empty() && text != "." && text != ".." && !text.contains('/');
+    let named = is_plain.then(|| std::fs::read_link(home.name(text)).ok()).flatten();
+    let is_meant = |id: &String| is_plain && id.starts_with(text) || named.as_deref() == Some(Path::new(id));
+    let mut meant = record::ids(home).ok()?.into_iter().filter(is_meant);
+    let only = meant.next().filter(|_| meant.next().is_none())?;
+    record::load(home, &only).is_err_and(|e| e.class == Class::Invalid).then_some(only)
+}

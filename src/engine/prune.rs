@@ -29,7 +29,8 @@ pub fn containers(home: &Home, is_meant: &dyn Fn(&Record) -> bool) -> Result<Pru
         }
         let bytes = size(home, &record.id);
         match remove::remove(home, &record, false) {
-            Err(e) if matches!(e.class, Class::Conflict | Class::NotFound) => continue,
+            // Invalid: a record that can't be read doesn't say whether its container runs.
+            Err(e) if matches!(e.class, Class::Conflict | Class::NotFound | Class::Invalid) => continue,
             removed => removed?,
         }
         pruned.bytes += bytes;

@@ -11,6 +11,7 @@
 //! See it: `cat /var/lib/onggi/containers/*/container.json`. Read: rename(2), flock(2).
 
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -227,12 +228,16 @@ pub fn definition(home: &Home, id: &str) -> Result<Definition> {
     read_json(home, id, "definition.json")
 }
 
+/// Bytes; what is longer is damaged, and ends in the middle for us.
+const LARGEST: u64 = 64 << 20;
+
 fn read_json<T: serde::de::DeserializeOwned>(home: &Home, id: &str, name: &str) -> Result<T> {
     let file = home.container(id).join(name);
-    let text = match std::fs::read(&file) {
+    let mut text = Vec::new();
+    match File::open(&file).and_then(|file| file.take(LARGEST).read_to_end(&mut text)) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(no_such(id)),
-        text => text.doing(|| format!("read {}", file.display()))?,
-    };
+        read => drop(read.doing(|| format!("read {}", file.display()))?),
+    }
     serde_json::from_slice(&text).map_err(|e| Error::invalid(format!("read {}", file.display()), e.to_string()).hint("`onggi rm -f` removes it"))
 }
 
@@ -307,7 +312,8 @@ pub fn change_held(home: &Home, id: &str, change: impl FnOnce(&mut Record)) -> R
 pub fn ids(home: &Home) -> Result<Vec<String>> {
     let dir = home.data.join("containers");
     let entries = std::fs::read_dir(&dir).doing(|| format!("read {}", dir.display()))?;
-    Ok(entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+    let is_id = |name: &String| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    Ok(entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).filter(is_id).collect())
 }
 
 /// The containers that are looked after at the moment, by their marks.

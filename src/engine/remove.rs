@@ -45,6 +45,17 @@ pub fn remove(home: &Home, record: &Record, force: bool) -> Result<()> {
     Ok(())
 }
 
+/// Removes a container whose record can't be read, whether it runs or not.
+///
+/// # Errors
+/// EBUSY, EACCES.
+pub fn remove_damaged(home: &Home, id: &str) -> Result<()> {
+    lifecycle::delete(&Store::open(&home.oci())?, id, true)?;
+    forget(home, id)?;
+    let _ = std::fs::remove_file(home.running(id));
+    Ok(())
+}
+
 /// Removes a container's folder and name; the caller holds it, or is its monitor. What is missing is fine.
 ///
 /// # Errors

@@ -30,7 +30,7 @@ const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
 pub fn patience(record: &Record, asked: Option<i64>) -> Duration {
     match asked {
         Some(seconds) => u64::try_from(seconds).map_or(FOR_EVER, Duration::from_secs),
-        None => record.stop_timeout.map_or(PATIENCE, Duration::from_secs),
+        None => record.stop_timeout.map_or(PATIENCE, |seconds| Duration::from_secs(seconds).min(FOR_EVER)),
     }
 }
 
@@ -116,7 +116,9 @@ fn send(home: &Home, record: &Record, signal: i32) -> Result<bool> {
     if signal == libc::SIGKILL {
         // Also when it is frozen, or shares its PIDs with the host: the runtime knows.
         match lifecycle::kill(&Store::open(&home.oci())?, &record.id, signal, false) {
-            Err(e) if matches!(e.class, Class::NotFound | Class::Conflict) => return Ok(false),
+            // What the runtime knew is lost (a user's folder in /run goes when they log out): we know its first process, too.
+            Err(e) if e.class == Class::NotFound => {}
+            Err(e) if e.class == Class::Conflict => return Ok(false),
             killed => return killed.map(|()| true),
         }
     }
@@ -174,7 +176,7 @@ pub fn wait(home: &Home, record: &Record, timeout: Option<Duration>) -> Result<O
             Err(e) if e.class == Class::NotFound => return Ok(Some(last_word(teller).unwrap_or(record.state.exit_code))),
             now => sweep::settle(home, now?)?,
         };
-        if !now.is_active() && now.state.monitor.is_none() {
+        if !now.is_active() && !now.is_attended() {
             return Ok(Some(now.state.exit_code));
         }
         let left = match until.map(|until| until.checked_duration_since(Instant::now())) {
@@ -191,6 +193,19 @@ pub fn wait(home: &Home, record: &Record, timeout: Option<Duration>) -> Result<O
             Err(nix::errno::Errno::EINTR) => {}
             answer => drop(answer.doing(doing)?),
         }
+    }
+}
+
+/// Waits until the container has ended once, whether its restart policy starts it again or not, as Docker's `wait` does: its exit code.
+///
+/// # Errors
+/// EMFILE.
+pub fn wait_for_an_end(home: &Home, record: &Record) -> Result<i32> {
+    let record = sweep::settle(home, record.clone())?;
+    let teller = if record.is_active() { control::call(home, &record.id).ok() } else { None };
+    match last_word(teller) {
+        Some(code) => Ok(code),
+        None => Ok(wait(home, &record, None)?.unwrap_or_default()),
     }
 }
 

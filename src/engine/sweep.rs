@@ -22,7 +22,11 @@ pub fn sweep(home: &Home) -> Result<()> {
     if is_first_since_the_machines_start(home) {
         for id in record::ids(home)? {
             // A damaged record is shown as such.
-            let _ = record::load(home, &id).and_then(|record| settle(home, record));
+            let Ok(record) = record::load(home, &id).and_then(|record| settle(home, record)) else { continue };
+            // Or only our folder in /run was lost, and it lives.
+            if let Some(monitor) = record.state.monitor.filter(|_| record.is_active()) {
+                record::mark_running(home, &id, monitor)?;
+            }
         }
         write_boot_id(home)?;
     }

@@ -172,9 +172,11 @@ impl Health {
 }
 
 impl Running {
+    /// Reads some of what it has said: one that never stops has its turn again, after all others.
     fn read(&mut self) {
         let mut chunk = [0u8; 4096];
-        while let Some(output) = &self.output {
+        for _ in 0..16 {
+            let Some(output) = &self.output else { break };
             match nix::unistd::read(output, &mut chunk) {
                 Ok(0) => self.output = None,
                 Ok(length) => {

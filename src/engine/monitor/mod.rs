@@ -266,6 +266,9 @@ impl<'a> Monitor<'a> {
         // They may still have to read what was written before the end.
         while self.clients.iter().any(|client| !client.is_done()) {
             self.let_them_read(None);
+            if self.signals.next().is_some_and(|signal| matches!(signal, libc::SIGTERM | libc::SIGINT)) {
+                break;
+            }
         }
     }
 

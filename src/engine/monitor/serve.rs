@@ -37,6 +37,7 @@ impl Monitor<'_> {
     pub fn serve(&mut self, life: &mut Life) -> Exit {
         let mut ended = false;
         let mut last_word = Instant::now();
+        let mut end = None;
         loop {
             for ready in self.ready(Some(life), ended) {
                 if matches!(ready, Ready::Source(_)) {
@@ -58,7 +59,8 @@ impl Monitor<'_> {
             self.on_time();
             // Whoever else has got hold of its pipes (passed through a socket, say) does not keep it from ending.
             let silent = last_word.elapsed() > Duration::from_secs(2);
-            if ended && (life.sources.is_empty() || silent) {
+            let late = ended && end.get_or_insert_with(Instant::now).elapsed() > Duration::from_secs(10);
+            if ended && (life.sources.is_empty() || silent || late) {
                 break;
             }
         }
@@ -174,6 +176,8 @@ impl Monitor<'_> {
             }
             // The record is read when it is needed; this only woke us.
             (Ok(Some((Ask::Wake, _))), _) => {}
+            (Ok(Some((Ask::HangUp, _))), Some(life)) if client.sits_in_front() => self.desert(life, None),
+            (Ok(Some((Ask::HangUp, _))), _) => {}
             (Ok(None) | Err(_), _) => drop(self.clients.remove(at)),
         }
     }
