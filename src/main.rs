@@ -49,11 +49,13 @@ enum Command {
     #[command(flatten)]
     Verb(Container),
     /// What can be done with containers, by the noun: `onggi container ls`
+    #[command(after_help = "Example:\n  onggi container prune")]
     Container {
         #[command(subcommand)]
         noun: Noun,
     },
     /// The engine as a whole: room on the disk, clearing up, what starts with the machine
+    #[command(after_help = "Example:\n  onggi system df")]
     System {
         #[command(subcommand)]
         verb: System,
@@ -64,6 +66,7 @@ enum Command {
     #[command(flatten)]
     Images(Images),
     /// What can be done with images, by the noun: `onggi image ls`
+    #[command(after_help = "Example:\n  onggi image ls")]
     Image {
         #[command(subcommand)]
         verb: Image,
@@ -79,8 +82,10 @@ enum Command {
     /// Print or write the manual's pages
     Man(man::ManArgs),
     /// See how a container is made, in less than a minute
+    #[command(after_help = "Example:\n  onggi tour --lang ko --no-wait")]
     Tour(tour::TourArgs),
     /// Say what this machine can do for containers, and the remedy for what it can't
+    #[command(after_help = "Example:\n  onggi doctor")]
     Doctor(doctor::DoctorArgs),
     /// The OCI runtime below: create, start, state, kill, delete …
     Oci(oci::Runtime),

@@ -8,11 +8,17 @@ use super::run::{self, RunArgs};
 use super::{attach, commit, cp, diff, exec, export, inspect, logs, prune, ps, stats, top};
 use crate::error::Result;
 
+const RUN: &str = "Examples:
+  onggi run -it --rm base sh                        a shell in a container that goes with its end
+  onggi run -d --name web base sleep 1000           in the background; then `onggi ps`, `onggi logs web`
+  onggi run --rm -v .:/here base ls /here           with a folder of this machine
+  onggi run --rm --memory 64m --cpus 0.5 base ls    with limits";
+
 /// What can be done with containers.
 #[derive(Debug, Subcommand)]
 pub enum Container {
     /// Run a command in a new container
-    #[command(disable_help_flag = true, after_help = "Example:\n  onggi run -it --rm base sh")]
+    #[command(disable_help_flag = true, after_help = RUN)]
     Run {
         #[command(flatten)]
         args: Box<RunArgs>,
@@ -32,7 +38,9 @@ pub enum Container {
     #[command(after_help = "Example:\n  onggi attach web     (leave it with Ctrl-P Ctrl-Q)")]
     Attach(attach::AttachArgs),
     /// Ask containers to end, and end those that don't
-    #[command(after_help = "Example:\n  onggi stop -t 30 web")]
+    #[command(
+        after_help = "Example:\n  onggi stop -t 30 web\n\nA container whose first process has no handler for SIGTERM (`sleep`, say) ends only when the time is over; `run --init` helps."
+    )]
     Stop(life::StopArgs),
     /// Start containers that have been made or have ended
     #[command(after_help = "Example:\n  onggi start -ai web")]
@@ -64,7 +72,9 @@ pub enum Container {
         help: Help,
     },
     /// Send a signal to containers
-    #[command(after_help = "Example:\n  onggi kill --signal=SIGTERM web")]
+    #[command(
+        after_help = "Example:\n  onggi kill --signal=SIGHUP web\n\nA container's first process hears only signals that it has a handler for (pid_namespaces(7)); SIGKILL and SIGSTOP always work."
+    )]
     Kill(life::KillArgs),
     /// Freeze all processes of containers
     #[command(after_help = "Example:\n  onggi pause web")]

@@ -38,7 +38,7 @@ pub struct CreateArgs {
     /// Read environment variables from a file
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
-    /// A label
+    /// A label to find it by: tier=web
     #[arg(short, long, value_name = "KEY=VALUE")]
     label: Vec<String>,
     /// Working directory inside the container
@@ -47,7 +47,7 @@ pub struct CreateArgs {
     /// User name or UID, and group: USER[:GROUP]
     #[arg(short, long)]
     user: Option<String>,
-    /// One more group
+    /// One more group of its process: name or GID
     #[arg(long, value_name = "GROUP")]
     group_add: Vec<String>,
     /// Host name of the container
@@ -160,7 +160,7 @@ pub struct CreateArgs {
     /// Write the container's ID into a file
     #[arg(long, value_name = "FILE")]
     pub cidfile: Option<PathBuf>,
-    /// Image, such as `base`
+    /// Image: `base`, or what `onggi images` lists
     image: String,
     /// Command and its arguments, instead of the image's
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

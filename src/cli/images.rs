@@ -80,7 +80,7 @@ pub struct LsArgs {
     /// Only this repository, or this repository and tag; `*` stands for anything but a slash
     #[arg(value_name = "REPOSITORY[:TAG]")]
     name: Option<String>,
-    /// Show all images; here the list has no others
+    /// All images, which the list shows anyway
     #[arg(short, long)]
     all: bool,
     /// Only the images' IDs

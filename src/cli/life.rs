@@ -171,10 +171,10 @@ pub fn pause(args: &Names, on: bool) -> Result<u8> {
 
 #[derive(Debug, Args)]
 pub struct RmArgs {
-    /// Those that run, too (with SIGKILL); one that isn't there is no failure
+    /// Remove those that run, too (they are ended with SIGKILL); one that isn't there is no failure
     #[arg(short, long)]
     force: bool,
-    /// Their anonymous volumes, too
+    /// Remove their anonymous volumes, too; this version makes none
     #[arg(short, long)]
     volumes: bool,
     #[command(flatten)]

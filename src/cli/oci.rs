@@ -65,16 +65,23 @@ enum Command {
     /// Create a container: everything but its program
     Create(CreateArgs),
     /// Start the program of a created container
-    Start { id: String },
+    Start {
+        /// Its ID
+        id: String,
+    },
     /// Create and start a container
     Run(RunArgs),
     /// Print a container's state as JSON
-    State { id: String },
+    State {
+        /// Its ID
+        id: String,
+    },
     /// Send a signal to a container's first process
     Kill {
         /// To every process of the container
         #[arg(short, long)]
         all: bool,
+        /// Its ID
         id: String,
         #[arg(default_value = "SIGTERM")]
         signal: String,
@@ -98,9 +105,15 @@ enum Command {
         quiet: bool,
     },
     /// Stop all processes of a container where they are
-    Pause { id: String },
+    Pause {
+        /// Its ID
+        id: String,
+    },
     /// Let them go on
-    Resume { id: String },
+    Resume {
+        /// Its ID
+        id: String,
+    },
     /// Print what a container uses, again and again, and when its memory ran out
     Events {
         /// Between two prints, such as 5s or 500ms
@@ -109,12 +122,14 @@ enum Command {
         /// Once, and end
         #[arg(long)]
         stats: bool,
+        /// Its ID
         id: String,
     },
     /// List the processes of a container
     Ps {
         #[arg(short, long, value_parser = ["table", "json"], default_value = "table")]
         format: String,
+        /// Its ID
         id: String,
         /// Options for ps(1)
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -166,6 +181,7 @@ struct CreateArgs {
     /// Pass on this many descriptors beside 0, 1 and 2
     #[arg(long, default_value_t = 0, value_name = "N")]
     preserve_fds: i32,
+    /// The container's ID: a name that you choose
     id: String,
 }
 

@@ -60,6 +60,7 @@ pub struct ExecArgs {
     /// Wait in a paused container
     #[arg(long)]
     ignore_paused: bool,
+    /// The container's ID
     id: String,
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,

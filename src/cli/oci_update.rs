@@ -51,6 +51,7 @@ pub struct UpdateArgs {
     kernel_memory_tcp: Option<i64>,
     #[arg(long, allow_hyphen_values = true)]
     pids_limit: Option<i64>,
+    /// The container's ID
     id: String,
 }
 

@@ -112,6 +112,9 @@ fn image(store: &Store, reference: &str, notice: &mut dyn FnMut(Notice)) -> Resu
             }
             Ok(image)
         }
+        Err(e) if e.class == Class::NotFound && e.hint.is_some() => Err(e.hint(
+            "no registry can be reached yet; `onggi images` shows what is here, `base` is there at once, `onggi load` takes others from an archive",
+        )),
         found => found,
     }
 }
