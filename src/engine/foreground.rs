@@ -14,6 +14,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
+use super::detach_keys::Keys;
 use super::monitor::control::{self, Ask, Tell};
 use crate::error::{Doing, Result};
 use crate::sys::fd::{self, standard};
@@ -123,39 +124,6 @@ impl Drop for RawMode {
         if let Some(before) = &self.0 {
             let _ = tcsetattr(standard(0), SetArg::TCSADRAIN, before);
         }
-    }
-}
-
-/// The keys that end the attendance. A beginning of them is held back until the next key decides.
-struct Keys {
-    keys: Vec<u8>,
-    matched: usize,
-    pressed: bool,
-}
-
-impl Keys {
-    fn new(keys: Vec<u8>) -> Keys {
-        Keys { keys, matched: 0, pressed: false }
-    }
-
-    fn take_out(&mut self, bytes: &mut Vec<u8>) {
-        let mut passed = Vec::with_capacity(bytes.len());
-        for byte in bytes.drain(..) {
-            if self.pressed {
-                break;
-            }
-            if self.keys.get(self.matched) != Some(&byte) && self.matched > 0 {
-                passed.extend_from_slice(&self.keys[..self.matched]);
-                self.matched = 0;
-            }
-            if !self.keys.is_empty() && self.keys.get(self.matched) == Some(&byte) {
-                self.matched += 1;
-                self.pressed = self.matched == self.keys.len();
-            } else {
-                passed.push(byte);
-            }
-        }
-        *bytes = passed;
     }
 }
 
@@ -380,22 +348,4 @@ fn wait_for_any(end: Option<BorrowedFd>, signals: &Signals, flows: &[&mut Flow],
     }
     let happened = |index: usize| waiting[index].revents().is_some_and(|events| !events.is_empty());
     Ok(Ready { ended: first_flow == 2 && happened(1), flows: places.into_iter().map(|place| place.is_some_and(happened)).collect() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_detach_keys_are_taken_out_and_a_beginning_of_them_is_not_lost() {
-        let mut keys = Keys::new(vec![16, 17]);
-        let mut feed = |text: &[u8]| {
-            let mut bytes = text.to_vec();
-            keys.take_out(&mut bytes);
-            (bytes, keys.pressed)
-        };
-        assert_eq!(feed(b"ab\x10"), (b"ab".to_vec(), false));
-        assert_eq!(feed(b"c"), (b"\x10c".to_vec(), false));
-        assert_eq!(feed(b"\x10\x10\x11z"), (b"\x10".to_vec(), true));
-    }
 }

@@ -8,6 +8,7 @@ pub mod change;
 pub mod config;
 pub mod create;
 pub mod describe;
+pub mod detach_keys;
 pub mod devices;
 pub mod etc_files;
 pub mod events;
