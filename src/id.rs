@@ -1,4 +1,4 @@
-//! Names and IDs of containers.
+//! Names and IDs of containers, and the name that somebody meant who typed another.
 
 use std::io::Read;
 
@@ -65,9 +65,42 @@ pub fn check_name(name: &str) -> Result<()> {
     }
 }
 
+/// The name that is most like another: fewest letters to change, upper and lower case being one; none when too much differs.
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let lower = name.to_lowercase();
+    let rated = known.map(|known| {
+        let other = known.to_lowercase();
+        let part = lower.len() > 2 && other.starts_with(&lower);
+        (if part { 1 } else { distance(&lower, &other) }, known)
+    });
+    rated.min_by_key(|(distance, _)| *distance).filter(|(distance, _)| *distance <= 1 + lower.len() / 3).map(|(_, known)| known)
+}
+
+/// Letters to insert, remove or replace (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (at, letter) in one.chars().enumerate() {
+        let mut corner = std::mem::replace(&mut row[0], at + 1);
+        for (column, against) in other.iter().enumerate() {
+            let replaced = corner + usize::from(letter != *against);
+            corner = row[column + 1];
+            row[column + 1] = replaced.min(corner + 1).min(row[column] + 1);
+        }
+    }
+    row[other.len()]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slip_finds_the_name_that_was_meant() {
+        let nearest = |text| nearest(text, ["web1", "database", "cache"].into_iter());
+        assert_eq!((nearest("wbe1"), nearest("data"), nearest("Cashe")), (Some("web1"), Some("database"), Some("cache")));
+        assert_eq!(nearest("something-else"), None);
+    }
 
     #[test]
     fn ids_are_long_and_differ_and_give_names() {

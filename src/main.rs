@@ -3,11 +3,11 @@
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use onggi::cli::container::{self, Container, Noun};
 use onggi::cli::images::{self, Image, Images};
 use onggi::cli::system::{self, System};
-use onggi::cli::{complain, complete, doctor, events, info, man, oci};
+use onggi::cli::{complain, complete, doctor, events, info, man, oci, slips};
 use onggi::engine::rootless;
 use onggi::error::Result;
 use onggi::runtime::{explain, own_program};
@@ -15,7 +15,7 @@ use onggi::workshop::tour;
 
 /// A container engine to learn from: build your own Docker, then look inside it
 #[derive(Debug, Parser)]
-#[command(name = "onggi", version, disable_help_subcommand = true)]
+#[command(name = "onggi", version, disable_help_subcommand = true, after_help = HELP)]
 struct Onggi {
     #[command(flatten)]
     explain: Explain,
@@ -23,12 +23,20 @@ struct Onggi {
     command: Command,
 }
 
+const HELP: &str = "New here?
+  onggi tour                     a container is made before your eyes
+  onggi run -it --rm base sh     a shell in a container
+  onggi run --help               all about one command";
+
 #[derive(Debug, Args)]
 struct Explain {
     /// Tell each system call that makes the container, why, and where its effect is seen
-    #[arg(long, global = true, value_enum, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    #[arg(long, global = true, display_order = 999, value_enum, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "text")]
     explain: Option<Form>,
 }
+
+/// The verbs that it tells something of.
+const EXPLAINED: &[&str] = &["run", "create", "start", "restart", "exec", "oci"];
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Form {
@@ -40,12 +48,12 @@ enum Form {
 enum Command {
     #[command(flatten)]
     Verb(Container),
-    /// The same verbs by their noun: `onggi container ls`
+    /// What can be done with containers, by the noun: `onggi container ls`
     Container {
         #[command(subcommand)]
         noun: Noun,
     },
-    /// The engine as a whole: start what shall come back
+    /// The engine as a whole: room on the disk, clearing up, what starts with the machine
     System {
         #[command(subcommand)]
         verb: System,
@@ -55,7 +63,7 @@ enum Command {
     Events(events::EventsArgs),
     #[command(flatten)]
     Images(Images),
-    /// Images: `onggi image ls`
+    /// What can be done with images, by the noun: `onggi image ls`
     Image {
         #[command(subcommand)]
         verb: Image,
@@ -79,15 +87,20 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    complete::answer(Onggi::command);
+    complete::answer(command);
     own_program::protect_for(&["run", "start", "restart", "exec", "boot", "tour"]);
-    let onggi = match Onggi::try_parse() {
+    let mut command = command();
+    let parsed = command.try_get_matches_from_mut(std::env::args_os());
+    let onggi = match parsed.and_then(|words| Onggi::from_arg_matches(&words)) {
         Ok(onggi) => onggi,
         Err(e) => {
             let _ = e.print();
-            // Docker answers 1 for a command that it doesn't know, and 125 for a wrong option.
+            if let Some(hint) = slips::hint(&e, &command) {
+                let _ = writeln!(std::io::stderr(), "\n{hint}");
+            }
+            // Docker answers 1 for a command that it doesn't know or that lacks an argument, and 125 for a wrong option.
             return match e.kind() {
-                clap::error::ErrorKind::InvalidSubcommand => 1.into(),
+                clap::error::ErrorKind::InvalidSubcommand | clap::error::ErrorKind::MissingRequiredArgument => 1.into(),
                 _ if e.use_stderr() => 125.into(),
                 _ => 0.into(),
             };
@@ -147,10 +160,27 @@ fn dispatch(onggi: Onggi) -> Result<u8> {
             info::info(&args)
         }
         Command::Completion(args) => complete::completion(&args),
-        Command::Man(args) => man::man(&args, Onggi::command()),
+        Command::Man(args) => man::man(&args, command()),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Oci(runtime) => Ok(oci::run(runtime)),
     }
+}
+
+/// The command line; `--explain` stands in the help of those commands only that make or enter containers.
+fn command() -> clap::Command {
+    let command = Onggi::command();
+    let explain = command.get_arguments().find(|argument| argument.get_id() == "explain").cloned();
+    match explain {
+        Some(explain) => place(command, &explain),
+        None => command,
+    }
+}
+
+fn place(command: clap::Command, explain: &clap::Arg) -> clap::Command {
+    command.mut_subcommands(|verb| {
+        let tells = EXPLAINED.contains(&verb.get_name());
+        place(verb.arg(explain.clone().hide(!tells)), explain)
+    })
 }
 
 /// Without root's rights: into the user namespace of this user's containers. Who will be inside of a container for a moment first starts

@@ -162,9 +162,18 @@ fn the_usual_works(engine: &Engine) {
     let host = engine.says(&["run", "--rm", "--network", "host", "bb", "ls", "/proc/self/ns/net"]);
     assert_eq!(host.code, 0, "{host:?}");
 
-    // The first size comes a little after the start, from these engines' commands.
-    let sized =
-        engine.in_terminal(&["run", "--rm", "--network", "none", "-it", "bb", "sh", "-c", "until stty size 2>/dev/null | grep '33 111'; do :; done"]);
+    // The first size comes a little after the start, from these engines' commands. Podman may lose what is written in the last moment.
+    let sized = engine.in_terminal(&[
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "-it",
+        "bb",
+        "sh",
+        "-c",
+        "until stty size 2>/dev/null | grep '33 111'; do :; done; sleep 0.5",
+    ]);
     assert!(sized.out.contains("33 111"), "{sized:?}");
 }
 
@@ -176,7 +185,7 @@ fn a_life_works(engine: &Engine) {
     assert_eq!(engine.shows(&["exec", "-u", "5", "-w", "/bin", "-e", "X=1", "life", "sh", "-c", "echo $(id -u) $(pwd) $X"]), "5 /bin 1");
     assert_eq!(engine.says(&["exec", "life", "sh", "-c", "exit 5"]).code, 5);
     assert!(matches!(engine.says(&["exec", "life", "nonsense"]).code, 126 | 127));
-    let sized = engine.in_terminal(&["exec", "-it", "life", "sh", "-c", "until stty size 2>/dev/null | grep '33 111'; do :; done"]);
+    let sized = engine.in_terminal(&["exec", "-it", "life", "sh", "-c", "until stty size 2>/dev/null | grep '33 111'; do :; done; sleep 0.5"]);
     assert!(sized.out.contains("33 111"), "{sized:?}");
 
     assert!(engine.shows(&["top", "life"]).contains("sleep"));

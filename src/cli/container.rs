@@ -19,44 +19,9 @@ pub enum Container {
         #[command(flatten)]
         help: Help,
     },
-    /// Make a container without starting it
-    #[command(disable_help_flag = true, after_help = "Example:\n  onggi create --name web base sleep 1000")]
-    Create {
-        #[command(flatten)]
-        args: Box<CreateArgs>,
-        #[command(flatten)]
-        help: Help,
-    },
-    /// Start containers that have been made or have ended
-    #[command(after_help = "Example:\n  onggi start -ai web")]
-    Start(life::StartArgs),
-    /// Ask containers to end, and end those that don't
-    #[command(after_help = "Example:\n  onggi stop -t 30 web")]
-    Stop(life::StopArgs),
-    /// Stop containers and start them again
-    #[command(after_help = "Example:\n  onggi restart web")]
-    Restart(life::StopArgs),
-    /// Send a signal to containers
-    #[command(after_help = "Example:\n  onggi kill --signal=SIGTERM web")]
-    Kill(life::KillArgs),
-    /// Freeze all processes of containers
-    #[command(after_help = "Example:\n  onggi pause web")]
-    Pause(life::Names),
-    /// Let frozen containers go on
-    #[command(after_help = "Example:\n  onggi unpause web")]
-    Unpause(life::Names),
-    /// Remove containers
-    #[command(visible_alias = "remove", after_help = "Example:\n  onggi rm $(onggi ps -aq -f status=exited)")]
-    Rm(life::RmArgs),
-    /// Wait until containers end, and print their exit codes
-    #[command(after_help = "Example:\n  onggi wait web")]
-    Wait(life::Names),
-    /// Give a container another name
-    #[command(after_help = "Example:\n  onggi rename web web-old")]
-    Rename(life::RenameArgs),
-    /// Change limits and the restart policy of containers
-    #[command(after_help = "Example:\n  onggi update --memory 256m --cpus 0.5 web")]
-    Update(Box<life::UpdateArgs>),
+    /// List containers
+    #[command(visible_aliases = ["ls", "list"], after_help = "Example:\n  onggi ps -a --filter status=exited --format 'table {{.Names}}\\t{{.Status}}'")]
+    Ps(ps::PsArgs),
     /// Show what a container has said
     #[command(after_help = "Example:\n  onggi logs -f --tail 20 web")]
     Logs(logs::LogsArgs),
@@ -66,21 +31,56 @@ pub enum Container {
     /// Sit down in front of a container that runs
     #[command(after_help = "Example:\n  onggi attach web     (leave it with Ctrl-P Ctrl-Q)")]
     Attach(attach::AttachArgs),
-    /// List containers
-    #[command(visible_aliases = ["ls", "list"], after_help = "Example:\n  onggi ps -a --filter status=exited --format 'table {{.Names}}\\t{{.Status}}'")]
-    Ps(ps::PsArgs),
+    /// Ask containers to end, and end those that don't
+    #[command(after_help = "Example:\n  onggi stop -t 30 web")]
+    Stop(life::StopArgs),
+    /// Start containers that have been made or have ended
+    #[command(after_help = "Example:\n  onggi start -ai web")]
+    Start(life::StartArgs),
+    /// Stop containers and start them again
+    #[command(after_help = "Example:\n  onggi restart web")]
+    Restart(life::StopArgs),
+    /// Remove containers
+    #[command(visible_alias = "remove", after_help = "Example:\n  onggi rm $(onggi ps -aq -f status=exited)")]
+    Rm(life::RmArgs),
     /// Show all that is known of containers
     #[command(after_help = "Example:\n  onggi inspect --format '{{.State.Status}} {{.State.ExitCode}}' web")]
     Inspect(inspect::InspectArgs),
     /// Show the processes of a container
     #[command(after_help = "Example:\n  onggi top web -o pid,user,cmd")]
     Top(top::TopArgs),
-    /// Show the published ports of a container
-    #[command(after_help = "Example:\n  onggi port web 80")]
-    Port(top::PortArgs),
     /// Show what containers use: CPU, memory, network, disk
     #[command(after_help = "Example:\n  onggi stats --no-stream web")]
     Stats(stats::StatsArgs),
+    /// Show the published ports of a container
+    #[command(after_help = "Example:\n  onggi port web 80")]
+    Port(top::PortArgs),
+    /// Make a container without starting it
+    #[command(disable_help_flag = true, after_help = "Example:\n  onggi create --name web base sleep 1000")]
+    Create {
+        #[command(flatten)]
+        args: Box<CreateArgs>,
+        #[command(flatten)]
+        help: Help,
+    },
+    /// Send a signal to containers
+    #[command(after_help = "Example:\n  onggi kill --signal=SIGTERM web")]
+    Kill(life::KillArgs),
+    /// Freeze all processes of containers
+    #[command(after_help = "Example:\n  onggi pause web")]
+    Pause(life::Names),
+    /// Let frozen containers go on
+    #[command(after_help = "Example:\n  onggi unpause web")]
+    Unpause(life::Names),
+    /// Wait until containers end, and print their exit codes
+    #[command(after_help = "Example:\n  onggi wait web")]
+    Wait(life::Names),
+    /// Give a container another name
+    #[command(after_help = "Example:\n  onggi rename web web-old")]
+    Rename(life::RenameArgs),
+    /// Change limits and the restart policy of containers
+    #[command(after_help = "Example:\n  onggi update --memory 256m --cpus 0.5 web")]
+    Update(Box<life::UpdateArgs>),
     /// Copy files between a container and this machine
     #[command(
         override_usage = "onggi cp [OPTIONS] CONTAINER:SOURCE DESTINATION|-\n       onggi cp [OPTIONS] SOURCE|- CONTAINER:DESTINATION",

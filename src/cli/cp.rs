@@ -3,13 +3,13 @@
 //! Read: docker cp(1).
 
 use std::ffi::{OsStr, OsString};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::progress::Progress;
 use super::size;
 use crate::engine::files::cp::{self, Choices};
 use crate::engine::home::Home;
@@ -67,7 +67,7 @@ pub fn cp(args: &CpArgs) -> Result<u8> {
             let mut progress = Progress::new("Copying from container", quiet);
             let size = cp::out(&Home::open()?, name, path, host, choices, &mut |size| progress.show(size))?;
             let place = std::path::absolute(Path::new(host)).unwrap_or_else(|_| host.into());
-            progress.end(size, &place.display().to_string());
+            progress.end(&copied(size, &place.display().to_string()));
             Ok(0)
         }
         (Side::Archive, Side::Container(name, path)) => {
@@ -77,10 +77,11 @@ pub fn cp(args: &CpArgs) -> Result<u8> {
         (Side::Host(host), Side::Container(name, path)) => {
             let mut progress = Progress::new("Copying to container", quiet);
             let size = cp::into(&Home::open()?, host, name, path, choices, &mut |size| progress.show(size))?;
-            progress.end(size, &format!("{name}:{}", path.display()));
+            progress.end(&copied(size, &format!("{name}:{}", path.display())));
             Ok(0)
         }
-        _ => refuse("must specify at least one container source"),
+        _ => Err(Error::invalid("copy", "must specify at least one container source")
+            .hint("CONTAINER:PATH is a file in a container: `onggi cp web:/etc/os-release .`")),
     }
 }
 
@@ -105,47 +106,9 @@ fn side(text: &OsStr) -> Side<'_> {
     }
 }
 
-/// How far it is, on one line that is written over.
-struct Progress {
-    doing: &'static str,
-    quiet: bool,
-    is_live: bool,
-    begun: Instant,
-    shown: Option<Instant>,
-}
-
-impl Progress {
-    fn new(doing: &'static str, quiet: bool) -> Progress {
-        Progress { doing, quiet, is_live: !quiet && std::io::stderr().is_terminal(), begun: Instant::now(), shown: None }
-    }
-
-    fn show(&mut self, size: u64) {
-        let now = Instant::now();
-        let is_due = now.duration_since(self.shown.unwrap_or(self.begun)) >= Duration::from_millis(if self.shown.is_some() { 200 } else { 500 });
-        if self.is_live && is_due {
-            self.shown = Some(now);
-            let _ = write!(std::io::stderr(), "\r\x1b[K{} - {}", self.doing, size::human(size));
-        }
-    }
-
-    fn end(mut self, size: u64, place: &str) {
-        self.clear();
-        if !self.quiet {
-            let _ = writeln!(std::io::stderr(), "Successfully copied {} to {place}", size::human(size));
-        }
-    }
-
-    fn clear(&mut self) {
-        if self.shown.take().is_some() {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.clear();
-    }
+/// Docker's words.
+fn copied(size: u64, place: &str) -> String {
+    format!("Successfully copied {} to {place}", size::human(size))
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use super::template::nearest;
 use crate::error::{Error, Result};
+use crate::id;
 
 /// What was asked for, by key.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl Filters {
                 .ok_or_else(|| Error::invalid(format!("use --filter {text}"), "invalid argument: bad format of filter (expected name=value)"))?;
             let key = key.trim().to_ascii_lowercase();
             if !allowed.contains(&key.as_str()) {
-                let near = nearest(&key, allowed.iter().copied()).map(|near| format!("did you mean {near}? ")).unwrap_or_default();
+                let near = id::nearest(&key, allowed.iter().copied()).map(|near| format!("did you mean {near}? ")).unwrap_or_default();
                 let hint = format!("{near}the filters here are {}", allowed.join(", "));
                 return Err(Error::invalid(format!("use --filter {text}"), format!("invalid filter '{key}'")).hint(hint));
             }

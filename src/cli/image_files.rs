@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::images::tell;
+use super::progress::Progress;
 use crate::engine::events;
 use crate::engine::files::instructions;
 use crate::engine::home::Home;
@@ -96,15 +97,20 @@ fn aside(file: &Path) -> Result<PathBuf> {
 /// Invalid for what is no image, ENOSPC: then nothing is left in the store.
 pub fn load(home: &Home, store: &Store, args: &LoadArgs) -> Result<u8> {
     let users = || users(home);
+    let mut progress = Progress::new("Loading", args.quiet);
     let loaded = match &args.input {
         Some(path) if path.is_dir() => load::folder(store, path, &users)?,
-        Some(path) => load::archive(store, File::open(path).doing(|| format!("open {}", path.display()))?, &users)?,
+        Some(path) => {
+            let file = File::open(path).doing(|| format!("open {}", path.display()))?;
+            load::archive(store, progress.reading(file), &users)?
+        }
         None if std::io::stdin().is_terminal() => {
             return Err(Error::invalid("load from standard input", "requested load from stdin, but stdin is empty")
                 .hint("name a file: onggi load -i FILE, or redirect: onggi load < FILE"));
         }
-        None => load::archive(store, std::io::stdin().lock(), &users)?,
+        None => load::archive(store, progress.reading(std::io::stdin().lock()), &users)?,
     };
+    drop(progress);
     for image in loaded {
         events::image(home, "load", &image.id.to_string(), &image.names.first().map(|name| name.familiar()).unwrap_or_default());
         match image.names.is_empty() {

@@ -213,10 +213,7 @@ pub fn rm(args: &RmArgs) -> Result<u8> {
 /// NotFound.
 pub fn wait(args: &Names) -> Result<u8> {
     let home = Home::open()?;
-    each(&args.containers, |name| {
-        let code = stop::wait(&home, &names::find(&home, name)?, None)?;
-        say(code.unwrap_or_default())
-    })
+    each(&args.containers, |name| say(stop::wait_for_an_end(&home, &names::find(&home, name)?)?))
 }
 
 #[derive(Debug, Args)]

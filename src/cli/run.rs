@@ -40,7 +40,11 @@ pub fn run(args: RunArgs) -> Result<u8> {
     let wants = |stream: &str| args.attach.is_empty() || args.attach.iter().any(|wanted| wanted.eq_ignore_ascii_case(stream));
     request.stdin_once = request.interactive && !args.detach;
     if request.terminal && request.interactive && !args.detach && !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
-        return Err(Error::invalid("run with -it", "the input device is not a TTY").hint("leave -t out when standard input is a pipe or a file"));
+        // Docker's command refuses this itself, before it asks its daemon: exit code 1 and not 125.
+        super::complain(
+            &Error::invalid("run with -it", "the input device is not a TTY").hint("leave -t out when standard input is a pipe or a file"),
+        );
+        return Ok(1);
     }
     let attach = (!args.detach).then(|| Attach {
         stdin: request.interactive && wants("stdin"),

@@ -14,7 +14,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
-use super::monitor::control::{self, Tell};
+use super::monitor::control::{self, Ask, Tell};
 use crate::error::{Doing, Result};
 use crate::sys::fd::{self, standard};
 use crate::sys::process::{self, Exit};
@@ -305,6 +305,11 @@ pub fn attend(end: &End, streams: Streams, signals: &Signals, manners: &Manners)
             break;
         }
         while let Some(signal) = signals.next() {
+            if let (libc::SIGHUP, true, End::Monitor(socket)) = (signal, is_terminal, end) {
+                // Our window is closed: the container's terminal, which was this one, hangs up, and its shell reads the end.
+                let _ = control::send(*socket, &Ask::HangUp, &[]);
+                return Ok(Outcome::Interrupted(signal));
+            }
             match (signal, manners.signals_to) {
                 // Who could get them is gone: they are meant for us.
                 (libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT, _) if exit.is_some() => break 'attended,

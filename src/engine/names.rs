@@ -95,7 +95,7 @@ pub fn find(home: &Home, text: &str) -> Result<Record> {
         return Ok(record);
     }
     if !is_hex {
-        return Err(record::no_such(text));
+        return Err(perhaps_meant(home, text));
     }
     let mut fitting = record::ids(home)?.into_iter().filter(|id| id.starts_with(text));
     match (fitting.next(), fitting.next()) {
@@ -104,7 +104,17 @@ pub fn find(home: &Home, text: &str) -> Result<Record> {
             let why = format!("multiple IDs found with provided prefix: {} and {}", id::short(&one), id::short(&other));
             Err(Error::new(Class::Conflict, format!("find the container {text}"), why).hint("give more of its ID"))
         }
-        _ => Err(record::no_such(text)),
+        _ => Err(perhaps_meant(home, text)),
+    }
+}
+
+/// There is no such container, and this is the one that was perhaps meant.
+fn perhaps_meant(home: &Home, text: &str) -> Error {
+    let links = std::fs::read_dir(home.data.join("names")).into_iter().flatten().flatten();
+    let names: Vec<String> = links.map(|link| link.file_name().to_string_lossy().into_owned()).collect();
+    match id::nearest(text, names.iter().map(String::as_str)).filter(|name| by_name(home, name).is_some()) {
+        Some(name) => record::no_such(text).hint(format!("did you mean {name}?")),
+        None => record::no_such(text),
     }
 }
 

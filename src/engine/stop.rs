@@ -196,6 +196,19 @@ pub fn wait(home: &Home, record: &Record, timeout: Option<Duration>) -> Result<O
     }
 }
 
+/// Waits until the container has ended once, whether its restart policy starts it again or not, as Docker's `wait` does: its exit code.
+///
+/// # Errors
+/// EMFILE.
+pub fn wait_for_an_end(home: &Home, record: &Record) -> Result<i32> {
+    let record = sweep::settle(home, record.clone())?;
+    let teller = if record.is_active() { control::call(home, &record.id).ok() } else { None };
+    match last_word(teller) {
+        Some(code) => Ok(code),
+        None => Ok(wait(home, &record, None)?.unwrap_or_default()),
+    }
+}
+
 /// The exit code that a monitor tells all who have called it.
 fn last_word(teller: Option<OwnedFd>) -> Option<i32> {
     let teller = teller?;

@@ -14,13 +14,11 @@ use super::reference::Reference;
 use super::resolve::{Image, resolve};
 use super::snapshot;
 use super::store::Store;
+use crate::clock;
 use crate::error::{Class, Doing, Error, Result};
 
 /// What people call it.
 pub const NAME: &str = "base";
-
-/// No clock goes into the image, so that the same host makes the same one again.
-const CREATED: &str = "1970-01-01T00:00:00Z";
 
 /// Whether the image was made by this very call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,14 +105,16 @@ fn make(store: &Store) -> Result<(Image, Made)> {
 
 fn config(tree: &Tree, diff_id: DiffId) -> ImageConfig {
     let shell = if tree.has("usr/bin/bash") { "/bin/bash" } else { "/bin/sh" };
+    // No clock goes into the image, so that the same host makes the same one again: it is as old as the newest program in it.
+    let created = tree.newest.map(clock::rfc3339);
     let env = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"];
     ImageConfig {
-        created: Some(CREATED.into()),
+        created: created.clone(),
         architecture: manifest::architecture().into(),
         os: "linux".into(),
         config: ContainerConfig { env: env.map(str::to_string).to_vec(), cmd: vec![shell.into()], ..ContainerConfig::default() },
         rootfs: RootFs { kind: "layers".into(), diff_ids: vec![diff_id] },
-        history: vec![History { created: Some(CREATED.into()), created_by: Some("onggi: the host's own programs".into()), ..History::default() }],
+        history: vec![History { created, created_by: Some("onggi: the host's own programs".into()), ..History::default() }],
         ..ImageConfig::default()
     }
 }

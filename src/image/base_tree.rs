@@ -9,8 +9,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
 
 use super::host_programs;
 use super::libraries::{self, Elf, Libraries};
@@ -22,6 +23,8 @@ pub struct Tree {
     nodes: BTreeMap<PathBuf, Node>,
     /// The usual programs that this host doesn't have.
     pub missing: Vec<&'static str>,
+    /// When the newest of the host's files in it was changed last.
+    pub newest: Option<SystemTime>,
 }
 
 struct Node {
@@ -102,7 +105,7 @@ impl Tree {
     /// # Errors
     /// NotFound on a host without a shell.
     pub fn of_this_host() -> Result<Tree> {
-        let mut tree = Tree { nodes: BTreeMap::new(), missing: Vec::new() };
+        let mut tree = Tree { nodes: BTreeMap::new(), missing: Vec::new(), newest: None };
         tree.lay_out();
         let mut programs = Vec::new();
         for name in host_programs::wanted() {
@@ -221,7 +224,7 @@ impl Tree {
         let Some(found) = host_programs::find(name) else { return Ok(None) };
         let real = found.canonicalize().doing(|| format!("find {}", found.display()))?;
         // Programs that may not be read (some setuid ones) are no loss: setuid is taken off here anyway.
-        let Ok(bytes) = fs::read(&real) else { return Ok(None) };
+        let Ok(bytes) = self.read(&real) else { return Ok(None) };
         let elf = match libraries::read(&real, &bytes) {
             Some(elf) => elf,
             // A script of the shell runs wherever the shell does; perl and python stay at home.
@@ -311,18 +314,27 @@ impl Tree {
         let place = in_image(&real);
         let bytes = match self.nodes.get(&place).map(|node| &node.kind) {
             Some(Kind::File(bytes)) => bytes.clone(),
-            _ => fs::read(&real).doing(doing)?,
+            _ => self.read(&real).doing(doing)?,
         };
         self.file(&place, mode, bytes.clone());
         self.link(&in_image(path), &place);
         Ok((real, bytes))
     }
 
+    /// A file of the host, of whose time a note is taken.
+    fn read(&mut self, path: &Path) -> std::io::Result<Vec<u8>> {
+        let mut file = fs::File::open(path)?;
+        self.newest = self.newest.max(file.metadata()?.modified().ok());
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
     fn terminals(&mut self) {
         for name in TERMINALS {
             let entry = Path::new(&name[..1]).join(name);
             let places = ["/etc/terminfo", "/lib/terminfo", "/usr/share/terminfo", "/usr/lib/terminfo", "/run/current-system/sw/share/terminfo"];
-            let found = places.iter().find_map(|dir| fs::read(Path::new(dir).join(&entry)).ok());
+            let found = places.iter().find_map(|dir| self.read(&Path::new(dir).join(&entry)).ok());
             if let Some(bytes) = found {
                 self.file(Path::new("usr/share/terminfo").join(entry), 0o644, bytes);
             }
@@ -338,7 +350,7 @@ impl Tree {
             let dir = Path::new("/usr/lib/locale").join(name);
             for folder in [dir.clone(), dir.join("LC_MESSAGES")] {
                 for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-                    if let Ok(bytes) = fs::read(entry.path()) {
+                    if let Ok(bytes) = self.read(&entry.path()) {
                         self.file(in_image(&entry.path()), 0o644, bytes);
                     }
                 }
@@ -370,7 +382,7 @@ mod tests {
     fn the_same_tree_is_the_same_bytes() {
         let mut bytes = [Vec::new(), Vec::new()];
         for bytes in &mut bytes {
-            let mut tree = Tree { nodes: BTreeMap::new(), missing: Vec::new() };
+            let mut tree = Tree { nodes: BTreeMap::new(), missing: Vec::new(), newest: None };
             tree.lay_out();
             tree.write(bytes).unwrap();
         }

@@ -63,7 +63,7 @@ pub fn find(store: &Store, repositories: &Repositories, name: &str) -> Result<Di
     }
     by_id(store, repositories, name)?.ok_or_else(|| match reference {
         Ok(reference) => Error::new(Class::NotFound, format!("find the image {name}"), format!("No such image: {}", reference.familiar()))
-            .hint("`onggi images` shows what is here; the image `base` is made from this host's own programs by itself"),
+            .hint("this version reaches no registry: `onggi images` shows what is here, `base` is made from this machine's own programs, `onggi load` takes others from an archive"),
         Err(not_a_reference) => not_a_reference,
     })
 }

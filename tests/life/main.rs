@@ -9,7 +9,6 @@ mod support;
 mod attach;
 mod crowd;
 mod exec;
-mod guest;
 mod health;
 mod life_jar;
 mod machine;

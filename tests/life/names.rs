@@ -41,11 +41,11 @@ fn the_beginning_of_an_id_is_enough_when_only_one_begins_so() {
     fails(&jar, &["rm", &id[..12]], 1, &["multiple IDs found with provided prefix"]);
     fails(&jar, &["rm", "abcdefabcdef"], 1, &["No such container: abcdefabcdef"]);
     assert_eq!(jar.does(&["rm", &twin[..13]]), twin[..13]);
-    assert_eq!(jar.ids(), [id.clone()]);
+    assert_eq!(jar.ids(), std::slice::from_ref(&id));
     // A name that looks like the beginning of an ID is a name first.
     let named = jar.does(&["create", "--name", &id[..6], "base", "true"]);
     jar.does(&["rm", &id[..6]]);
-    assert_eq!(jar.ids(), [id.clone()]);
+    assert_eq!(jar.ids(), std::slice::from_ref(&id));
     assert!(jar.record(&named).is_none());
     jar.does(&["rm", &id]);
     jar.assert_nothing_left();

@@ -185,7 +185,7 @@ fn wait_knows_the_exit_code_of_a_container_that_is_removed_with_its_end() {
         background(&jar, "brief", &["--rm"], "trap 'exit 7' TERM; echo ready; while :; do sleep 1000 & wait $!; done");
         let waits = [begun(&jar, &["wait", "brief"]), begun(&jar, &["wait", "brief"])];
         for wait in &waits {
-            until("it waits", || is_in_poll(wait.id()));
+            until("it waits", || waits_for_a_message(wait.id()));
         }
         send(init(&jar, "brief"), Signal::SIGTERM);
         for wait in waits {
@@ -196,10 +196,10 @@ fn wait_knows_the_exit_code_of_a_container_that_is_removed_with_its_end() {
     until("nothing is left", || jar.left().is_empty());
 }
 
-fn is_in_poll(pid: u32) -> bool {
-    // poll(2) or ppoll(2), on x86_64 and on aarch64.
+/// Whether it stands in recvmsg(2).
+fn waits_for_a_message(pid: u32) -> bool {
     let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-    ["7 ", "271 ", "73 "].iter().any(|number| call.starts_with(number))
+    call.starts_with(&format!("{} ", libc::SYS_recvmsg))
 }
 
 #[test]

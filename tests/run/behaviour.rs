@@ -56,7 +56,7 @@ fn a_wrong_option_is_refused_with_the_nearest() {
     jar.refuses(&["--ulimit", "nonsense=1", "base", "true"], 125, &["invalid ulimit type: nonsense"]);
     jar.refuses(&["--add-host", "db", "base", "true"], 125, &["NAME:ADDRESS"]);
     jar.refuses(&["--name", "a b", "base", "true"], 125, &["a b"]);
-    jar.refuses(&[], 125, &["<IMAGE>"]);
+    jar.refuses(&[], 1, &["<IMAGE>"]);
     jar.assert_nothing_left();
 }
 

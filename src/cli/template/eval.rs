@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::functions::{self, truth};
 use super::parser::{Base, Branch, Command, Node, Operand, Pipeline, Place};
 use super::printf;
+use crate::id;
 
 /// Nodes visited and bytes made, at most: ranges in each other must end in a reader's lifetime.
 const BUDGET: usize = 64 << 20;
@@ -298,38 +299,12 @@ fn field<'a>(value: &'a Value, name: &str, above: &str, place: Place) -> Result<
             if map.is_empty() || !record || OPEN.contains(&above) || OPTIONAL.contains(&name) {
                 return Ok(NOTHING);
             }
-            let hint = nearest(name, printf::shown(map).map(|(key, _)| key.as_str())).map(|near| format!("did you mean .{near}?"));
+            let hint = id::nearest(name, printf::shown(map).map(|(key, _)| key.as_str())).map(|near| format!("did you mean .{near}?"));
             Err(Fault { place, message: format!("map has no entry for key {name:?}"), hint })
         }
         Value::Null => Err(fault(place, format!("nil pointer evaluating interface {{}}.{name}"))),
         _ => Err(fault(place, format!("can't evaluate field {name} in type {}", functions::kind(value)))),
     }
-}
-
-/// The name that is most like another: fewest letters to change, upper and lower case being one; none when too much differs.
-pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let lower = name.to_lowercase();
-    let rated = known.map(|known| {
-        let other = known.to_lowercase();
-        let part = lower.len() > 2 && other.starts_with(&lower);
-        (if part { 1 } else { distance(&lower, &other) }, known)
-    });
-    rated.min_by_key(|(distance, _)| *distance).filter(|(distance, _)| *distance <= 1 + lower.len() / 3).map(|(_, known)| known)
-}
-
-/// Letters to insert, remove or replace (Levenshtein).
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (at, letter) in one.chars().enumerate() {
-        let mut corner = std::mem::replace(&mut row[0], at + 1);
-        for (column, against) in other.iter().enumerate() {
-            let replaced = corner + usize::from(letter != *against);
-            corner = row[column + 1];
-            row[column + 1] = replaced.min(corner + 1).min(row[column] + 1);
-        }
-    }
-    row[other.len()]
 }
 
 /// About how much memory a value takes.

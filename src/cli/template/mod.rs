@@ -17,7 +17,6 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 
-pub use eval::nearest;
 pub use functions::visible;
 
 /// A template that is well-formed.

@@ -61,15 +61,22 @@ fn opened(home: &Home, record: &Record, purpose: Purpose, of_running: OfRunning,
         {
             return Ok(view);
         }
-        let (held, now): (Held, Record) = record::hold(home, &record.id)?;
+        // Who only reads stands in nobody's way, and waits for nobody: in a pipe the other end of which writes, both would wait for ever.
+        // A mount that writes nothing disturbs no other one of the same upper directory.
+        let (held, now): (Option<Held>, Record) = match purpose {
+            Purpose::Read => (None, record::load(home, &record.id)?),
+            Purpose::Write => record::hold(home, &record.id).map(|(held, now)| (Some(held), now))?,
+        };
         if !now.is_active() || now.state.init.is_none_or(|init| !init.lives()) {
             let definition = record::definition(home, &record.id)?;
             let layers = layer_dirs(home, &definition);
             let request = &definition.request;
             let parts = Parts { dir: &home.container(&record.id), layers: &layers, volumes: &request.mounts, read_only: request.read_only };
             let view = at_rest(parts)?;
-            // Who only reads stands in nobody's way: a mount that writes nothing disturbs no other one of the same upper directory.
-            return Ok(if purpose == Purpose::Write { view.holding(held) } else { view });
+            return Ok(match held {
+                Some(held) => view.holding(held),
+                None => view,
+            });
         }
     }
     Err(Error::new(Class::Conflict, format!("look at the files of {}", record.name), "it starts and ends again and again"))

@@ -22,6 +22,8 @@ pub enum Ask {
     Attach(Attach),
     /// Read the record again: somebody stopped the container, or changed its restart policy.
     Wake,
+    /// The window is closed in which the container was begun: its terminal goes with it.
+    HangUp,
 }
 
 /// Which streams, and for a terminal its size.

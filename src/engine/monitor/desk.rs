@@ -74,6 +74,11 @@ impl Client {
         control::send(self.socket.as_fd(), &tell, &fds.iter().map(|fd| fd.as_fd()).collect::<Vec<_>>())
     }
 
+    /// Whether the container was begun for it.
+    pub fn sits_in_front(&self) -> bool {
+        self.owner
+    }
+
     /// Tells it that the container has ended; what it has not read yet still comes.
     pub fn dismiss(&mut self, code: i32) {
         let _ = control::send(self.socket.as_fd(), &Tell::Exited { code }, &[]);

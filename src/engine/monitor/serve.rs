@@ -181,6 +181,8 @@ impl Monitor<'_> {
             }
             // The record is read when it is needed; this only woke us.
             (Ok(Some((Ask::Wake, _))), _) => {}
+            (Ok(Some((Ask::HangUp, _))), Some(life)) if client.sits_in_front() => self.desert(life, None),
+            (Ok(Some((Ask::HangUp, _))), _) => {}
             (Ok(None) | Err(_), _) => drop(self.clients.remove(at)),
         }
     }

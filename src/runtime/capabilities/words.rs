@@ -3,6 +3,7 @@
 //! See it: `capsh --print`, /proc/sys/kernel/cap_last_cap. Read: capabilities(7), <linux/capability.h>; docker-run(1), `--cap-add`.
 
 use crate::error::{Error, Result};
+use crate::id;
 use crate::sys::ids;
 
 /// All capabilities by name; the place in the list is the number (<linux/capability.h>).
@@ -100,11 +101,9 @@ pub fn parse(word: &str) -> Result<&'static str> {
     if let Some(number) = number(&wanted) {
         return Ok(NAMES[number as usize]);
     }
-    let (nearest, distance) = NAMES.iter().map(|name| (name, distance(&wanted, name))).min_by_key(|(_, distance)| *distance).unwrap_or((&"", 0));
-    // More than a slip or two away is another word.
-    let hint = match distance <= 3 {
-        true => format!("did you mean {nearest}?"),
-        false => "capabilities(7) lists them all; ALL stands for each of them".into(),
+    let hint = match id::nearest(&wanted, NAMES.iter().copied()) {
+        Some(nearest) => format!("did you mean {nearest}?"),
+        None => "capabilities(7) lists them all; ALL stands for each of them".into(),
     };
     Err(Error::invalid(format!("add or drop the capability {word:?}"), "there is no capability of this name").hint(hint))
 }
@@ -112,21 +111,6 @@ pub fn parse(word: &str) -> Result<&'static str> {
 fn normal(word: &str) -> String {
     let upper = word.trim().to_ascii_uppercase();
     if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") }
-}
-
-/// How many letters have to be put in, taken out or changed to get from one word to the other (Levenshtein).
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in other.bytes().enumerate() {
-            let changed = diagonal + (a != b) as usize;
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[other.len()]
 }
 
 /// `--cap-add` and `--cap-drop` as Docker means them. ALL added: all that the kernel knows but those dropped. ALL dropped: only those

@@ -1,0 +1,50 @@
+//! What the README tells people to type works as it stands there.
+//!
+//! See it: `cargo test --test readme -- --nocapture`.
+
+mod support;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use support::jar::{Jar, ONGGI, said};
+
+/// The lines of "Try next" that are onggi's, without the comments behind them.
+fn commands(readme: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(readme)).unwrap();
+    let block = text.split("```sh\n").find(|block| block.starts_with("cargo build --release && export PATH")).expect("the block of Try next");
+    let lines = block.split("```").next().unwrap_or_default().lines().filter(|line| line.starts_with("onggi "));
+    lines.map(|line| line.split(" # ").next().unwrap_or_default().trim_end().to_string()).collect()
+}
+
+#[test]
+fn what_is_to_be_tried_next_works_as_it_is_written() {
+    let Some(jar) = Jar::new() else { return };
+    let bin = Path::new(ONGGI).parent().unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    let commands = commands("README.md");
+    assert!(commands.len() >= 10, "{commands:?}");
+    for line in commands {
+        // Nobody sits here to type into the shell.
+        let line = line.replace("-it base sh", "-i base sh");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &line]).env("ONGGI_ROOT", &jar.root).env("PATH", &path).env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
+        let told = said(shell.output().unwrap());
+        println!("$ {line}\n{}", told.out);
+        // Limits and doctor's judgement are this machine's; all else is ours.
+        assert!(told.code == 0 || line.starts_with("onggi doctor"), "{line}: {told:?}");
+        match line.split_whitespace().nth(1) {
+            Some("ps") => assert!(told.out.contains("web"), "{told:?}"),
+            Some("logs") => assert!(told.out.contains(':'), "{told:?}"),
+            Some("exec") => assert!(told.out.contains("sleep"), "{told:?}"),
+            Some("inspect") => assert!(told.out.trim().parse::<u32>().is_ok_and(|pid| pid > 1), "{told:?}"),
+            _ => {}
+        }
+    }
+    jar.assert_nothing_left();
+}
+
+#[test]
+fn both_readmes_tell_the_same_commands() {
+    assert_eq!(commands("README.md"), commands("README.ko.md"));
+}
