@@ -32,7 +32,8 @@ impl Home {
         let home = Home::find()?;
         own_folder::check(&home.data)?;
         own_folder::check(&home.run)?;
-        for dir in ["containers", "names"] {
+        // removing: made while there is room, for on a full disk it is what is needed.
+        for dir in ["containers", "names", "removing"] {
             make(&home.data.join(dir), 0o710)?;
         }
         for dir in ["running", "monitors"] {

@@ -101,7 +101,9 @@ fn a_damaged_record_is_passed_over_and_can_be_removed() {
 fn a_container_outlives_the_folder_of_its_state_and_can_be_stopped() {
     let Some(jar) = Jar::new() else { return };
     let id = begin(&jar, "survivor", &[]);
-    fs::remove_dir_all(jar.root.join("run")).unwrap();
+    // Its monitor may still write there.
+    until("it has looked for what others left", || jar.root.join("run/boot").exists());
+    until("the folder is gone", || fs::remove_dir_all(jar.root.join("run")).is_ok());
     assert!(jar.does(&["ps"]).contains("survivor"));
     assert_eq!(ends_within(15, begun(&jar, &["stop", "-t", "0", "survivor"])), Some(0));
     assert_eq!(jar.record(&id).unwrap()["state"]["exitCode"], 137);
@@ -175,4 +177,31 @@ fn a_sparse_gigabyte_in_place_of_a_record_is_not_read_whole() {
     assert!(child.output().unwrap().status.success());
     jar.does(&["rm", "-f", "huge"]);
     assert_eq!(jar.ids(), Vec::<String>::new());
+}
+
+#[test]
+fn a_client_that_asks_and_never_listens_keeps_the_monitor_from_nobody() {
+    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket};
+    use std::os::fd::AsRawFd;
+    let Some(jar) = Jar::new() else { return };
+    let id = begin(&jar, "asked", &[]);
+    // By the descriptor of its folder: a socket's address is short.
+    let folder = fs::File::open(jar.root.join("run/monitors")).unwrap();
+    let address = UnixAddr::new(format!("/proc/self/fd/{}/{id}", folder.as_raw_fd()).as_str()).unwrap();
+    let client = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    connect(client.as_raw_fd(), &address).unwrap();
+    let ask = br#"{"Attach":{"stdin":false,"stdout":true,"stderr":true,"size":null}}"#;
+    let until = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < until {
+        let _ = send(client.as_raw_fd(), ask, MsgFlags::MSG_DONTWAIT);
+    }
+    assert_eq!(ends_within(15, begun(&jar, &["rm", "-f", "asked"])), Some(0));
+    assert_eq!(jar.ids(), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_removal_needs_is_there_before_the_disk_is_full() {
+    let Some(jar) = Jar::new() else { return };
+    jar.does(&["create", "base"]);
+    assert!(jar.root.join("data/removing").is_dir() && jar.root.join("data/names.lock").exists());
 }

@@ -71,11 +71,7 @@ impl Monitor<'_> {
 
     fn handle(&mut self, ready: Ready, life: &mut Life, ended: bool) {
         match ready {
-            Ready::Call => {
-                if let Ok(socket) = fd::accept(self.listener.as_fd()) {
-                    self.clients.push(Client::new(socket));
-                }
-            }
+            Ready::Call => self.answer_call(),
             Ready::Said(at) => self.hear(at, Some(life)),
             Ready::Room(client, out) => {
                 if self.clients.get_mut(client).is_some_and(|client| client.flush(out)) {
@@ -161,6 +157,15 @@ impl Monitor<'_> {
         }
     }
 
+    /// Somebody new. Whoever doesn't hear what we say must not keep us from all others.
+    fn answer_call(&mut self) {
+        if let Ok(socket) = fd::accept(self.listener.as_fd())
+            && fd::set_nonblocking(socket.as_fd()).is_ok()
+        {
+            self.clients.push(Client::new(socket));
+        }
+    }
+
     /// One message of a client.
     fn hear(&mut self, at: usize, life: Option<&mut Life>) {
         let Some(client) = self.clients.get_mut(at) else { return };
@@ -186,11 +191,7 @@ impl Monitor<'_> {
     pub fn let_them_read(&mut self, left: Option<Duration>) {
         for ready in self.ready_within(None, false, left) {
             match ready {
-                Ready::Call => {
-                    if let Ok(socket) = fd::accept(self.listener.as_fd()) {
-                        self.clients.push(Client::new(socket));
-                    }
-                }
+                Ready::Call => self.answer_call(),
                 Ready::Said(at) => self.hear(at, None),
                 Ready::Room(client, out) => drop(self.clients.get_mut(client).map(|client| client.flush(out))),
                 _ => {}
