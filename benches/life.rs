@@ -111,7 +111,10 @@ impl Engine {
     fn podman(dir: &Path) -> Engine {
         let place = |name: &str| dir.join(name).display().to_string();
         let (conf, root, run) = (format!("CONTAINERS_CONF={}", place("containers.conf")), place("podman"), place("podman-run"));
-        Engine::new("podman", &["env", &conf, "podman", "--root", &root, "--runroot", &run, "--tmpdir", &run, "--cgroup-manager", "cgroupfs"])
+        Engine::new(
+            "podman",
+            &["env", &conf, "podman", "--root", &root, "--runroot", &run, "--tmpdir", &run, "--cgroup-manager", "cgroupfs", "--runtime", "runc"],
+        )
     }
 
     fn command(&self, words: &[&str]) -> Command {
@@ -224,7 +227,10 @@ fn engines(dir: &Path) -> Outcome<(Vec<Engine>, Option<Child>)> {
         match peer.says(&["load", "-i", &archive]) {
             Ok(said) => {
                 peer.image = said.split_whitespace().next_back().unwrap_or("base").into();
-                engines.push(peer);
+                match peer.does(&["run", "--rm", "--network", "none", &peer.image, "true"]) {
+                    Ok(()) => engines.push(peer),
+                    Err(why) => println!("  {}: skipped: {why}", peer.name),
+                }
             }
             Err(why) => println!("  {}: skipped: {why}", peer.name),
         }
