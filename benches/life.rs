@@ -57,7 +57,7 @@ fn supervise(parts: &[String]) -> Outcome<()> {
             }
         }
     };
-    SigSet::empty().thread_set_mask()?;
+    // Further Ctrl-C wait: clearing up is not to be cut short.
     clear(&dir);
     if status.success() { Ok(()) } else { Err(format!("the measurements ended with {status}").into()) }
 }
