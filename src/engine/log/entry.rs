@@ -118,7 +118,7 @@ fn ours(line: &[u8], entry: &mut Entry) -> Option<()> {
         None => (Stream::Stderr, rest.strip_prefix(b"err\"")?),
     };
     rest = rest.strip_prefix(b",\"time\":\"")?;
-    let end = rest.iter().position(|&byte| byte == b'"')?;
+    let end = memchr::memchr(b'"', rest)?;
     entry.time.push_str(std::str::from_utf8(&rest[..end]).ok()?);
     rest = &rest[end + 1..];
     if let Some(hex) = rest.strip_prefix(b",\"bytes\":\"") {
@@ -136,7 +136,7 @@ fn ours(line: &[u8], entry: &mut Entry) -> Option<()> {
 /// Copies a JSON string up to its closing quote, and answers what follows. Escapes that the writer doesn't make are not known here.
 fn unescape<'a>(mut rest: &'a [u8], text: &mut Vec<u8>) -> Option<&'a [u8]> {
     loop {
-        let at = rest.iter().position(|&byte| byte == b'"' || byte == b'\\')?;
+        let at = memchr::memchr2(b'"', b'\\', rest)?;
         text.extend_from_slice(&rest[..at]);
         if rest[at] == b'"' {
             return Some(&rest[at + 1..]);

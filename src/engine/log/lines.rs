@@ -82,7 +82,7 @@ impl Lines {
     /// EIO; those of `each`.
     pub fn rest(&mut self, each: &mut dyn FnMut(&[u8]) -> Result<Rest>) -> Result<Rest> {
         loop {
-            while let Some(length) = self.buffer[self.at..].iter().position(|&byte| byte == b'\n') {
+            while let Some(length) = memchr::memchr(b'\n', &self.buffer[self.at..]) {
                 let line = self.at..self.at + length;
                 self.at += length + 1;
                 if each(&self.buffer[line])? == Rest::Later {

@@ -96,7 +96,7 @@ impl Writer {
         while !rest.is_empty() {
             let room = PIECE - pending.len();
             let window = &rest[..room.min(rest.len())];
-            let newline = window.iter().position(|&byte| byte == b'\n');
+            let newline = memchr::memchr(b'\n', window);
             let taken = newline.map_or(window.len(), |at| at + 1);
             let is_full = taken == room;
             if newline.is_none() && !is_full {
