@@ -38,7 +38,7 @@ pub fn remove(home: &Home, record: &Record, force: bool) -> Result<()> {
     if now.is_active() && !force {
         return Err(Error::new(Class::Conflict, format!("remove container \"{}\"", now.name), "it was started meanwhile"));
     }
-    lifecycle::delete(&Store::open(&home.oci())?, &now.id, true)?;
+    sweep::end_of_life(&Store::open(&home.oci())?, &now.id, now.state.cgroup.as_ref())?;
     forget(home, &now.id)?;
     let _ = std::fs::remove_file(home.running(&now.id));
     drop(held);

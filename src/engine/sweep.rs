@@ -11,8 +11,8 @@ use super::record::{self, Record, Status};
 use super::remove;
 use crate::clock;
 use crate::error::{Class, Doing, Result};
-use crate::runtime::lifecycle;
 use crate::runtime::state::{ProcessId, Store};
+use crate::runtime::{cgroups, lifecycle};
 
 /// Clears what was left by those who were killed; cheap when nothing was.
 ///
@@ -84,7 +84,7 @@ fn clear(home: &Home, store: &Store, id: &str) -> Result<()> {
     if record.is_attended() {
         return Ok(());
     }
-    lifecycle::delete(store, id, true)?;
+    end_of_life(store, id, record.state.cgroup.as_ref())?;
     let _ = std::fs::remove_file(home.monitors().join(id));
     if record.goes_with_its_end() {
         remove::forget(home, id)?;
@@ -106,6 +106,18 @@ fn clear(home: &Home, store: &Store, id: &str) -> Result<()> {
     record::save(home, &record)?;
     events::container(home, &record, "die", &[("exitCode", &record.state.exit_code.to_string())]);
     remove_mark(home, id)
+}
+
+/// The runtime clears what it made. When its record is lost (somebody has emptied /run), the cgroup is known to ours still.
+///
+/// # Errors
+/// Conflict when a process can't be ended.
+pub fn end_of_life(store: &Store, id: &str, cgroup: Option<&cgroups::Place>) -> Result<()> {
+    lifecycle::delete(store, id, true)?;
+    match cgroup.filter(|place| place.dirs().iter().any(|dir| dir.exists())) {
+        Some(place) => cgroups::kill_all(place, libc::SIGKILL).and_then(|()| cgroups::remove(place)),
+        None => Ok(()),
+    }
 }
 
 fn remove_mark(home: &Home, id: &str) -> Result<()> {

@@ -105,7 +105,13 @@ fn a_container_outlives_the_folder_of_its_state_and_can_be_stopped() {
     until("it has looked for what others left", || jar.root.join("run/boot").exists());
     until("the folder is gone", || fs::remove_dir_all(jar.root.join("run")).is_ok());
     assert!(jar.does(&["ps"]).contains("survivor"));
+    let record = jar.record(&id).unwrap();
+    let groups = &record["state"]["cgroup"];
+    let v1 = groups["legacy"].as_object().into_iter().flat_map(|groups| groups.values());
+    let groups: Vec<&str> = v1.chain([&groups["unified"]]).filter_map(|dir| dir.as_str()).collect();
+    assert!(groups.iter().any(|dir| std::path::Path::new(dir).exists()));
     assert_eq!(ends_within(15, begun(&jar, &["stop", "-t", "0", "survivor"])), Some(0));
+    assert!(!groups.iter().any(|dir| std::path::Path::new(dir).exists()), "{groups:?}");
     assert_eq!(jar.record(&id).unwrap()["state"]["exitCode"], 137);
     jar.does(&["rm", "survivor"]);
     jar.assert_nothing_left();

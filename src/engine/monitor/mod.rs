@@ -286,7 +286,7 @@ impl<'a> Monitor<'a> {
     fn ended(&mut self, life: &mut Life, exit: Exit, patience: &mut restart::Patience) -> Option<Duration> {
         let code = exit.code();
         let oom_killed = life.oom_killed || life.oom.as_mut().is_some_and(|oom| matches!(oom.look(), Some(Some(_))));
-        let cleared = lifecycle::delete(&self.store, &self.id, true).err();
+        let cleared = sweep::end_of_life(&self.store, &self.id, life.cgroup.as_ref()).err();
         self.health.take().into_iter().for_each(Health::end);
         let killed = self.killing_at.is_some();
         let mut again = false;
