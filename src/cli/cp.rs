@@ -9,8 +9,8 @@ use std::path::Path;
 
 use clap::Args;
 
+use super::human;
 use super::progress::Progress;
-use super::size;
 use crate::engine::files::cp::{self, Choices};
 use crate::engine::home::Home;
 use crate::error::{Error, Result};
@@ -108,7 +108,7 @@ fn side(text: &OsStr) -> Side<'_> {
 
 /// Docker's words.
 fn copied(size: u64, place: &str) -> String {
-    format!("Successfully copied {} to {place}", size::human(size))
+    format!("Successfully copied {} to {place}", human::size(size))
 }
 
 #[cfg(test)]

@@ -176,7 +176,6 @@ pub fn create(args: &CreateArgs) -> Result<u8> {
     request.stdin_once = request.interactive;
     let cidfile = Cidfile::claim(args.cidfile.as_deref())?;
     let home = Home::open()?;
-    crate::sys::process::umask(0o022);
     let record = create::create(&home, &request, None, &mut |notice| tell(notice, &cidfile))?;
     cidfile.written()?;
     super::say(&record.id)

@@ -190,6 +190,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn sizes_are_told_in_three_digits() {
+        for (bytes, text) in
+            [(0, "0B"), (999, "999B"), (2048, "2.05kB"), (4608, "4.61kB"), (1_500_000, "1.5MB"), (100_000, "100kB"), (12_340, "12.3kB")]
+        {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
     fn durations_are_said_as_docker_says_them() {
         let said = |seconds: u64| duration(Duration::from_secs(seconds));
         let (hour, day) = (3600, 86400);

@@ -47,7 +47,6 @@ pub struct StartArgs {
 /// NotFound, and those of the container.
 pub fn start(args: &StartArgs) -> Result<u8> {
     let home = Home::open()?;
-    crate::sys::process::umask(0o022);
     if !args.attach && !args.interactive {
         return each(&args.names.containers, |name| {
             let record = names::find(&home, name)?;
@@ -124,7 +123,6 @@ pub fn stop(args: &StopArgs) -> Result<u8> {
 /// NotFound, and those of a start.
 pub fn restart(args: &StopArgs) -> Result<u8> {
     let home = Home::open()?;
-    crate::sys::process::umask(0o022);
     let signal = args.signal.as_deref().map(signal::number).transpose()?;
     each(&args.names.containers, |name| {
         let record = names::find(&home, name)?;

@@ -18,7 +18,7 @@ use crate::error::{Class, Doing, Error, Result};
 use crate::runtime::lifecycle::{self, Choices, Request};
 use crate::runtime::spec::{ConsoleSize, Process};
 use crate::runtime::state::{self, Store};
-use crate::runtime::{bundle, cgroups, change, default_spec, features, own_program, signal};
+use crate::runtime::{bundle, cgroups, change, default_spec, features, own_program, signal, terminal};
 use crate::sys::fd;
 
 /// The options before the command.
@@ -339,12 +339,7 @@ pub(super) fn size_like_ours(process: &mut Process) {
 
 /// Takes the master out of our end of the pair.
 pub(super) fn streams(terminal: Option<OwnedFd>) -> Result<Streams> {
-    let Some(socket) = terminal else { return Ok(Streams::default()) };
-    let (_, fds) = fd::receive(socket.as_fd()).doing(|| "take the container's terminal".into())?;
-    match fds.into_iter().next() {
-        Some(master) => Streams::terminal(master, true),
-        None => Err(Error::new(Class::System, "take the container's terminal", "none came")),
-    }
+    terminal.map_or_else(|| Ok(Streams::default()), |socket| Streams::terminal(terminal::take(socket.as_fd())?, true))
 }
 
 fn run_container(store: &Store, args: &RunArgs, global: &Global) -> Result<u8> {

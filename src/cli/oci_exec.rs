@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::oci::{console, size_like_ours, streams};
+use crate::engine::config;
 use crate::engine::foreground::{self, Signals};
 use crate::error::{Doing, Error, Result};
 use crate::runtime::spec::{CapabilitySets, Process};
@@ -101,12 +102,7 @@ fn process(store: &Store, args: &ExecArgs) -> Result<Process> {
     }
     process.args = args.command.clone();
     process.terminal = args.tty;
-    for pair in &args.env {
-        // A value given again takes the old one's place: getenv(3) would find the first.
-        let name = pair.split_inclusive('=').next().unwrap_or_default();
-        process.env.retain(|old| !old.starts_with(name));
-        process.env.push(pair.clone());
-    }
+    args.env.iter().for_each(|pair| config::set_variable(&mut process.env, pair));
     if let Some(cwd) = &args.cwd {
         process.cwd = cwd.clone();
     }

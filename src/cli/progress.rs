@@ -4,7 +4,7 @@
 use std::io::{IsTerminal, Read, Write};
 use std::time::{Duration, Instant};
 
-use super::size;
+use super::human;
 
 /// How far it is, on one line that is written over.
 pub struct Progress {
@@ -27,7 +27,7 @@ impl Progress {
         let is_due = now.duration_since(self.shown.unwrap_or(self.begun)) >= Duration::from_millis(if self.shown.is_some() { 200 } else { 500 });
         if self.is_live && is_due {
             self.shown = Some(now);
-            let _ = write!(std::io::stderr(), "\r\x1b[K{} - {}", self.doing, size::human(size));
+            let _ = write!(std::io::stderr(), "\r\x1b[K{} - {}", self.doing, human::size(size));
         }
     }
 

@@ -20,37 +20,9 @@ pub fn bytes(text: &str) -> Result<i64, String> {
     if size < i64::MAX as f64 { Ok(size as i64) } else { Err(format!("{text:?} is too large")) }
 }
 
-/// A number of bytes as Docker says it: three digits and a unit of 1000, `2.05kB`.
-pub fn human(bytes: u64) -> String {
-    let (mut number, mut units) = (bytes as f64, ["B", "kB", "MB", "GB", "TB", "PB"].iter());
-    let mut unit = units.next().unwrap_or(&"B");
-    while number >= 1000.0
-        && let Some(next) = units.next()
-    {
-        (number, unit) = (number / 1000.0, next);
-    }
-    let decimals = match number {
-        100.0.. => 0,
-        10.0.. => 1,
-        _ => 2,
-    };
-    let text = format!("{number:.decimals$}");
-    let text = if decimals > 0 { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-    format!("{text}{unit}")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{bytes, human};
-
-    #[test]
-    fn sizes_are_told_in_three_digits() {
-        for (bytes, text) in
-            [(0, "0B"), (999, "999B"), (2048, "2.05kB"), (4608, "4.61kB"), (1_500_000, "1.5MB"), (100_000, "100kB"), (12_340, "12.3kB")]
-        {
-            assert_eq!(human(bytes), text);
-        }
-    }
+    use super::bytes;
 
     #[test]
     fn units_are_powers_of_1024() {

@@ -57,7 +57,6 @@ fn boot(args: &BootArgs) -> Result<u8> {
     if args.unit {
         return print_unit(&home);
     }
-    crate::sys::process::umask(0o022);
     let mut warn = |words: &str| drop(writeln!(std::io::stderr(), "onggi: warning: {words}"));
     let mut code = 0;
     for (record, started) in boot::boot(&home, &mut warn)? {

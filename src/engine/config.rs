@@ -108,7 +108,7 @@ pub fn health_check(request: &Request, image: &ContainerConfig) -> Option<Health
 }
 
 /// None for the host's own name.
-fn hostname(request: &Request, id: &str) -> Option<String> {
+pub fn hostname(request: &Request, id: &str) -> Option<String> {
     match (&request.hostname, request.uts) {
         (Some(name), _) => Some(name.clone()),
         (None, super::request::Namespace::Host) => None,
@@ -124,22 +124,32 @@ fn process(request: &Request, facts: &Facts, bounding: &[String], hostname: Opti
     if facts.init.is_some() {
         args.splice(0..0, ["/sbin/docker-init".to_string(), "--".to_string()]);
     }
-    // Only root's program has its capabilities in hand; for others they stay in the bounding set, for setuid programs to gain.
-    let held = if facts.user.uid == 0 { bounding.to_vec() } else { Vec::new() };
-    let sets = CapabilitySets { bounding: bounding.to_vec(), effective: held.clone(), permitted: held, ..CapabilitySets::default() };
     Ok(Process {
         terminal: request.terminal,
         user: facts.user.clone(),
         args,
         env: environment(request, facts.image, hostname),
         cwd: request.working_dir.clone().or_else(|| facts.image.working_dir.clone()).unwrap_or_else(|| "/".into()),
-        capabilities: Some(sets),
+        capabilities: Some(capability_sets(bounding, facts.user.uid)),
         rlimits: request.limits.rlimits.clone(),
         no_new_privileges: request.security.no_new_privileges,
         apparmor_profile: request.security.apparmor.clone(),
         oom_score_adj: request.limits.oom_score_adj,
         ..Process::default()
     })
+}
+
+/// Only root's program has its capabilities in hand; for others they stay in the bounding set, for setuid programs to gain.
+pub fn capability_sets(bounding: &[String], uid: u32) -> CapabilitySets {
+    let held = if uid == 0 { bounding.to_vec() } else { Vec::new() };
+    CapabilitySets { bounding: bounding.to_vec(), effective: held.clone(), permitted: held, ..CapabilitySets::default() }
+}
+
+/// Sets `NAME=VALUE`, in the place of an older value: getenv(3) would find the first.
+pub fn set_variable(env: &mut Vec<String>, pair: &str) {
+    let name = pair.split('=').next().unwrap_or_default();
+    env.retain(|old| old.split('=').next() != Some(name));
+    env.push(pair.to_string());
 }
 
 /// PATH and HOSTNAME, then the image's, then the request's: a later one of the same name wins.
@@ -149,11 +159,7 @@ fn environment(request: &Request, image: &Defaults, hostname: Option<&str>) -> V
     if request.terminal {
         env.push("TERM=xterm".into());
     }
-    for pair in image.env.iter().chain(&request.env) {
-        let name = pair.split('=').next().unwrap_or_default();
-        env.retain(|old| old.split('=').next() != Some(name));
-        env.push(pair.clone());
-    }
+    image.env.iter().chain(&request.env).for_each(|pair| set_variable(&mut env, pair));
     env
 }
 

@@ -17,6 +17,7 @@ use crate::error::{Class, Doing, Error, Result};
 use crate::image::store::Store;
 use crate::image::{self, Image};
 use crate::runtime::state::ProcessId;
+use crate::sys::process;
 use crate::{clock, id};
 
 /// What a front end may want to tell while it happens.
@@ -31,12 +32,14 @@ pub enum Notice<'a> {
     },
 }
 
-/// Creates a container. `starter` is the process that will start it at once: should that be killed before, whoever comes next treats
-/// the container as one that has ended.
+/// Creates a container. `starter` is the process that will start it at once: should that be killed before, the
+/// container stays as one that was never started, or goes with `--rm`.
 ///
 /// # Errors
 /// NotFound for the image, Conflict for the name, Invalid for the request; nothing is left behind.
 pub fn create(home: &Home, request: &Request, starter: Option<ProcessId>, notice: &mut dyn FnMut(Notice)) -> Result<Record> {
+    // Its users must be able to read what we write for them, whatever the caller's umask.
+    process::umask(0o022);
     request.name.as_deref().map_or(Ok(()), id::check_name)?;
     if request.remove && request.restart != Restart::No {
         return Err(Error::invalid("create a container", "conflicting options: cannot specify both --restart and --rm"));

@@ -2,21 +2,20 @@
 //!
 //! It is a child of the command, not of the monitor: its streams are the command's business alone.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::events;
-use super::foreground::{self, Signals, Streams};
+use super::ends::Ends;
+use super::foreground::{self, Signals};
 use super::home::Home;
 use super::record::{self, Record, Status};
-use super::{sweep, users};
-use crate::error::{Class, Doing, Error, Result};
-use crate::runtime::spec::{CapabilitySets, ConsoleSize, Process};
+use super::{config, events, sweep, users};
+use crate::error::{Class, Error, Result};
+use crate::runtime::spec::{ConsoleSize, Process};
 use crate::runtime::state::{ProcessId, Store};
 use crate::runtime::{capabilities, exec};
-use crate::sys::fd;
 use crate::sys::process::Exit;
 
 /// What to run, and how.
@@ -63,7 +62,7 @@ pub fn exec(home: &Home, record: &Record, request: &Request) -> Result<Option<Ex
         Err(_) if has_ended() => return Err(not_running()),
         process => process?,
     };
-    let mut ends = Ends::make(request)?;
+    let mut ends = if request.detach { Ends::nothing()? } else { Ends::make(request.terminal, request.interactive)? };
     let asked =
         exec::Request { process, pid_file: None, preserve_fds: 0, ignore_paused: false, console: ends.console.take(), stdio: ends.theirs.take() };
     let running = match exec::exec(&store, &record.id, asked) {
@@ -73,12 +72,7 @@ pub fn exec(home: &Home, record: &Record, request: &Request) -> Result<Option<Ex
     events::container(home, &record, &format!("exec_create: {}", request.command.join(" ")), &[]);
     events::container(home, &record, &format!("exec_start: {}", request.command.join(" ")), &[]);
     let Some(signals) = signals else { return Ok(None) };
-    let mut streams = Streams { input: ends.input.take(), stdout: ends.stdout.take(), stderr: ends.stderr.take(), master: None };
-    if let Some(socket) = ends.terminal.take() {
-        let (_, fds) = fd::receive(socket.as_fd()).doing(|| "take the process' terminal".into())?;
-        let master = fds.into_iter().next().ok_or_else(|| Error::new(Class::System, "take the process' terminal", "none came"))?;
-        streams = Streams::terminal(master, request.interactive)?;
-    }
+    let streams = ends.ours()?;
     let manners = foreground::Manners {
         signals_to: Some(running.pidfd.as_fd()),
         detach: request.detach_keys.clone().filter(|_| request.terminal && request.interactive),
@@ -105,11 +99,7 @@ fn process(home: &Home, store: &Store, record: &Record, request: &Request) -> Re
     if request.terminal && !process.env.iter().any(|pair| pair.starts_with("TERM=")) {
         process.env.push("TERM=xterm".into());
     }
-    for pair in &request.env {
-        let name = pair.split('=').next().unwrap_or_default();
-        process.env.retain(|old| old.split('=').next() != Some(name));
-        process.env.push(pair.clone());
-    }
+    request.env.iter().for_each(|pair| config::set_variable(&mut process.env, pair));
     if let Some(dir) = &request.working_dir {
         process.cwd = dir.clone();
     }
@@ -126,52 +116,11 @@ fn process(home: &Home, store: &Store, record: &Record, request: &Request) -> Re
         (false, Some(sets)) => sets.bounding.clone(),
         (false, None) => Vec::new(),
     };
-    let held = if process.user.uid == 0 { bounding.clone() } else { Vec::new() };
-    process.capabilities = Some(CapabilitySets { bounding, effective: held.clone(), permitted: held, ..CapabilitySets::default() });
+    process.capabilities = Some(config::capability_sets(&bounding, process.user.uid));
     if request.terminal
         && let Some(size) = foreground::our_size()
     {
         process.console_size = Some(ConsoleSize { height: size.rows, width: size.columns });
     }
     Ok(process)
-}
-
-/// The ends of its streams: its own, and ours.
-struct Ends {
-    theirs: Option<[OwnedFd; 3]>,
-    input: Option<OwnedFd>,
-    stdout: Option<OwnedFd>,
-    stderr: Option<OwnedFd>,
-    console: Option<OwnedFd>,
-    terminal: Option<OwnedFd>,
-}
-
-impl Ends {
-    fn make(request: &Request) -> Result<Ends> {
-        let doing = || "make the process' streams".to_string();
-        let mut ends = Ends { theirs: None, input: None, stdout: None, stderr: None, console: None, terminal: None };
-        if request.terminal {
-            let (ours, theirs) = fd::message_pair().doing(doing)?;
-            (ends.console, ends.terminal) = (Some(theirs), Some(ours));
-            return Ok(ends);
-        }
-        // Descriptors of nobody's but its own: a null that is opened anew is never the caller's (and keeps its owner).
-        let null = || std::fs::File::options().read(true).write(true).open("/dev/null").doing(doing).map(OwnedFd::from);
-        if request.detach {
-            ends.theirs = Some([null()?, null()?, null()?]);
-            return Ok(ends);
-        }
-        let stdin = if request.interactive {
-            let (read, write) = fd::pipe().doing(doing)?;
-            ends.input = Some(write);
-            read
-        } else {
-            null()?
-        };
-        let (out_read, out_write) = fd::pipe().doing(doing)?;
-        let (err_read, err_write) = fd::pipe().doing(doing)?;
-        (ends.stdout, ends.stderr) = (Some(out_read), Some(err_read));
-        ends.theirs = Some([stdin, out_write, err_write]);
-        Ok(ends)
-    }
 }

@@ -10,6 +10,7 @@ pub mod create;
 pub mod describe;
 pub mod detach_keys;
 pub mod devices;
+pub mod ends;
 pub mod etc_files;
 pub mod events;
 pub mod exec;

@@ -9,11 +9,9 @@ use std::path::{Path, PathBuf};
 
 use super::config::{self, Defaults, Facts};
 use super::home::Home;
-use super::record::{Definition, Record, layer_dirs};
-use super::request::{NetworkMode, Request};
+use super::record::{Definition, layer_dirs};
 use super::{create, etc_files, users};
 use crate::error::{Doing, Result};
-use crate::id;
 use crate::image::snapshot::{self, Mounted};
 use crate::runtime::bundle::{self, Bundle};
 
@@ -30,15 +28,16 @@ pub struct Prepared {
 ///
 /// # Errors
 /// NotFound for a layer that is gone, Invalid for a request that doesn't fit the image, ENOSPC.
-pub fn prepare(home: &Home, record: &Record, definition: &Definition) -> Result<Prepared> {
-    let dir = home.container(&record.id);
+pub fn prepare(home: &Home, id: &str, definition: &Definition) -> Result<Prepared> {
+    let dir = home.container(id);
     let request = &definition.request;
     let layers = snapshot::prepare(&layer_dirs(home, definition), &dir)?;
     let (place, rootfs, warning) = root_file_system(&layers, &dir)?;
-    let files = etc_files::write(&dir, request, &hostname(request, &record.id))?;
+    let the_hosts = || nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let files = etc_files::write(&dir, request, &config::hostname(request, id).unwrap_or_else(the_hosts))?;
     let user = users::resolve(&layers.lowers, request.user.as_deref().unwrap_or(&definition.image.user), &request.groups)?;
     let facts = Facts {
-        id: &record.id,
+        id,
         image: &Defaults::of(&definition.image),
         user,
         rootfs: place,
@@ -60,13 +59,5 @@ fn root_file_system(layers: &snapshot::Prepared, dir: &Path) -> Result<(PathBuf,
             Ok((place, Some(mount), None))
         }
         Mounted::Copied { path, reason } => Ok((path, None, Some(format!("the image was copied, which is slow: {reason}")))),
-    }
-}
-
-fn hostname(request: &Request, id: &str) -> String {
-    match (&request.hostname, request.network) {
-        (Some(name), _) => name.clone(),
-        (None, NetworkMode::Host) => nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-        _ => id::short(id).to_string(),
     }
 }

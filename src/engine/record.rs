@@ -22,6 +22,7 @@ use super::request::{NetworkMode, Request, Restart, Volume};
 use crate::error::{Class, Doing, Error, Result};
 use crate::image::digest::ChainId;
 use crate::image::manifest::ContainerConfig;
+use crate::image::snapshot;
 use crate::runtime::cgroups;
 use crate::runtime::state::ProcessId;
 
@@ -233,7 +234,8 @@ const LARGEST: u64 = 64 << 20;
 
 fn read_json<T: serde::de::DeserializeOwned>(home: &Home, id: &str, name: &str) -> Result<T> {
     let file = home.container(id).join(name);
-    let mut text = Vec::new();
+    // Room for the usual record: it is read in one go.
+    let mut text = Vec::with_capacity(8192);
     match File::open(&file).and_then(|file| file.take(LARGEST).read_to_end(&mut text)) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(no_such(id)),
         read => drop(read.doing(|| format!("read {}", file.display()))?),
@@ -380,5 +382,5 @@ pub fn mark_running(home: &Home, id: &str, who: ProcessId) -> Result<()> {
 
 /// The folders of a container's layers, the lowest first.
 pub fn layer_dirs(home: &Home, definition: &Definition) -> Vec<PathBuf> {
-    definition.layers.iter().map(|chain| home.data.join("snapshots").join(chain.0.hex()).join("fs")).collect()
+    definition.layers.iter().map(|chain| snapshot::dir_below(&home.data, chain)).collect()
 }

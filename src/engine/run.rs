@@ -10,7 +10,6 @@ use super::start::{self, Attached};
 use super::{remove, sweep};
 use crate::error::{Class, Error, Result};
 use crate::runtime::state::ProcessId;
-use crate::sys::process;
 
 /// A container that was started.
 pub struct Running {
@@ -27,8 +26,6 @@ pub struct Running {
 pub fn run(home: &Home, request: &Request, attach: Option<Attach>, notice: &mut dyn FnMut(Notice)) -> Result<Running> {
     // From here on a Ctrl-C waits until there is a container that it can be sent to.
     let signals = attach.map(|_| Signals::take()).transpose()?;
-    // Its users must be able to read what we write for them, whatever the caller's umask.
-    process::umask(0o022);
     let us = ProcessId::now(std::process::id() as i32);
     let record = match create::create(home, request, us, notice) {
         // The name may be that of a container whose `run` was killed.

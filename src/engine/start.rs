@@ -21,7 +21,7 @@ pub struct Attached {
 /// Starts a container. With `attach` its streams are ours from its first byte on.
 ///
 /// # Errors
-/// CommandNotFound, CommandNotRunnable; Conflict when it runs already (docker takes that for a success: see `is_running`).
+/// CommandNotFound, CommandNotRunnable; Conflict when it runs already, which docker's `start` takes for a success.
 pub fn start(home: &Home, id: &str, attach: Option<Attach>, warning: &mut dyn FnMut(&str)) -> Result<Option<Attached>> {
     sweep::settle(home, record::load(home, id)?)?;
     let (held, record) = record::hold(home, id)?;

@@ -219,7 +219,11 @@ fn doing(path: &[u8]) -> String {
     format!("pack {}", String::from_utf8_lossy(path))
 }
 
-fn names(folder: BorrowedFd) -> nix::Result<Vec<OsString>> {
+/// What is in a folder, sorted.
+///
+/// # Errors
+/// EACCES.
+pub fn names(folder: BorrowedFd) -> nix::Result<Vec<OsString>> {
     let mut entries = Dir::openat(folder, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let mut names = Vec::new();
     for entry in entries.iter() {

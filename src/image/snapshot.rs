@@ -33,7 +33,12 @@ const LONGEST_VALUE: usize = 256;
 
 /// Where the snapshot of a stack is, or would be.
 pub fn dir(store: &Store, chain: &ChainId) -> PathBuf {
-    store.root().join("snapshots").join(chain.0.hex()).join("fs")
+    dir_below(store.root(), chain)
+}
+
+/// The same for who knows the store's folder and need not open it.
+pub fn dir_below(root: &Path, chain: &ChainId) -> PathBuf {
+    root.join("snapshots").join(chain.0.hex()).join("fs")
 }
 
 /// Unpacks a layer on top of `below` (the lowest first), whatever it is compressed with. A snapshot that is there stays.

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use super::spec::Process;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Class, Doing, Error, Result};
 use crate::sys::terminal::{self, Size};
 use crate::sys::{Reason, because, fd, mount, path};
 
@@ -44,6 +44,16 @@ pub fn open(process: &Process, console: BorrowedFd, new_mounts: bool) -> Result<
     // The name is what runc sends, and what conmon and containerd print.
     fd::send(console, b"/dev/ptmx", &[master.as_fd()]).doing(|| "send the terminal over the console socket".into())?;
     own(slave.as_fd(), process)
+}
+
+/// Takes the master that [`open`] has sent.
+///
+/// # Errors
+/// System when none came.
+pub fn take(console: BorrowedFd) -> Result<OwnedFd> {
+    let doing = || "take the container's terminal".to_string();
+    let (_, fds) = fd::receive(console).doing(doing)?;
+    fds.into_iter().next().ok_or_else(|| Error::new(Class::System, doing(), "none came"))
 }
 
 /// `/dev/console` is the terminal too, for programs that write there.

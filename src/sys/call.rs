@@ -87,11 +87,6 @@ pub fn observe(observer: Observer) {
     let _ = OBSERVER.set(observer);
 }
 
-/// Whether somebody listens.
-pub fn observed() -> bool {
-    OBSERVER.get().is_some()
-}
-
 /// The calls that follow on this thread are made for this reason.
 pub fn because(reason: &'static Reason) {
     REASON.set(Some(reason));

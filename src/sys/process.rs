@@ -200,14 +200,6 @@ pub fn die_with_parent() -> SysResult<()> {
     prctl(libc::PR_SET_PDEATHSIG, "PR_SET_PDEATHSIG", [libc::SIGKILL as u64, 0, 0, 0]).map(drop)
 }
 
-/// Orphans among our descendants become our children (PR_SET_CHILD_SUBREAPER).
-///
-/// # Errors
-/// None.
-pub fn become_subreaper() -> SysResult<()> {
-    prctl(libc::PR_SET_CHILD_SUBREAPER, "PR_SET_CHILD_SUBREAPER", [1, 0, 0, 0]).map(drop)
-}
-
 /// setsid(2): a session of its own, without a controlling terminal.
 ///
 /// # Errors

@@ -4,6 +4,8 @@
 
 use serde_json::Value;
 
+use super::functions;
+
 /// Widths above this are refused, as Go refuses them: a format must not fill the memory.
 const WIDEST: usize = 1_000_000;
 
@@ -255,16 +257,10 @@ fn mismatch(out: &mut String, verb: char, value: &Value) {
 }
 
 fn wrong_operand(value: &Value) -> String {
-    let kind = match value {
-        Value::Null => return "<nil>".into(),
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    };
-    format!("{kind}={}", plain(value))
+    match value {
+        Value::Null => "<nil>".into(),
+        _ => format!("{}={}", functions::kind(value), plain(value)),
+    }
 }
 
 /// Text in quotes, with Go's escapes for what can't be seen.

@@ -11,11 +11,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::place::{IN_FOLDER, look};
-use super::tree;
 use crate::engine::home::Home;
 use crate::engine::record::{self, Record, layer_dirs};
 use crate::error::{Doing, Result};
 use crate::image::layers::is_whiteout;
+use crate::image::pack;
 use crate::sys::{path, xattr};
 
 /// What happened to a file.
@@ -65,7 +65,7 @@ fn folder(top: &OwnedFd, lowers: &[OwnedFd], at: &Path, is_whole: bool, changes:
     let doing = || format!("compare {}", at.display());
     let mut has_ours = false;
     let mut seen = Vec::new();
-    for name in tree::names(top).doing(doing)? {
+    for name in pack::names(top.as_fd()).doing(doing)? {
         let Some((found, stat)) = look(top.as_fd(), &name)? else { continue };
         let path = at.join(&name);
         let below = below(lowers, &name)?;
@@ -107,8 +107,15 @@ fn folder(top: &OwnedFd, lowers: &[OwnedFd], at: &Path, is_whole: bool, changes:
         changes.push(Change { kind, path });
     }
     if is_whole {
-        let old: BTreeMap<OsString, ()> =
-            lowers.iter().map(tree::names).collect::<nix::Result<Vec<_>>>().doing(doing)?.into_iter().flatten().map(|name| (name, ())).collect();
+        let old: BTreeMap<OsString, ()> = lowers
+            .iter()
+            .map(|lower| pack::names(lower.as_fd()))
+            .collect::<nix::Result<Vec<_>>>()
+            .doing(doing)?
+            .into_iter()
+            .flatten()
+            .map(|name| (name, ()))
+            .collect();
         for name in old.into_keys().filter(|name| !seen.contains(name)) {
             if below(lowers, &name)?.is_some() {
                 changes.push(Change { kind: Kind::Deleted, path: at.join(name) });

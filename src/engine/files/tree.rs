@@ -7,14 +7,12 @@
 //! Read: openat2(2), copy_file_range(2).
 
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use nix::dir::Dir;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::sys::time::TimeSpec;
@@ -22,6 +20,7 @@ use nix::sys::time::TimeSpec;
 use super::land::{self, Attributes};
 use super::place::{Destination, IN_FOLDER, Source, look};
 use crate::error::{Doing, Result};
+use crate::image::pack;
 use crate::sys::mount::is_the_kernels;
 use crate::sys::{path, xattr};
 
@@ -74,7 +73,7 @@ impl Copying<'_> {
         if is_the_kernels(from.as_fd()) {
             return Ok(());
         }
-        for name in names(from).doing(|| format!("read the folder for {}", shown.display()))? {
+        for name in pack::names(from.as_fd()).doing(|| format!("read the folder for {}", shown.display()))? {
             self.entry(from, &name, to, &name, at, shown)?;
         }
         Ok(())
@@ -165,22 +164,4 @@ fn xattrs(folder: &OwnedFd, name: &OsStr) -> Vec<(String, Vec<u8>)> {
 fn open_again(found: &OwnedFd) -> nix::Result<File> {
     let name = format!("/proc/self/fd/{}", found.as_raw_fd());
     nix::fcntl::open(name.as_str(), OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty()).map(File::from)
-}
-
-/// What is in a folder, sorted.
-///
-/// # Errors
-/// EACCES.
-pub fn names(folder: &OwnedFd) -> nix::Result<Vec<OsString>> {
-    let mut entries = Dir::openat(folder, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-    let mut names = Vec::new();
-    for entry in entries.iter() {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(OsStr::from_bytes(name).to_os_string());
-        }
-    }
-    names.sort();
-    Ok(names)
 }

@@ -30,7 +30,7 @@ use super::events;
 use super::foreground::Signals;
 use super::home::Home;
 use super::log::{self, Writer};
-use super::record::{self, Definition, Held, Status};
+use super::record::{self, Definition, Held, State, Status};
 use super::{config, members, remove, sweep};
 use crate::error::{Class, Doing, Error, Result};
 use crate::runtime::state::{ProcessId, Store};
@@ -182,13 +182,12 @@ impl<'a> Monitor<'a> {
     fn start(&mut self, first: Option<(&mut Client, Option<Attach>)>, again: bool) -> Result<Life> {
         // A life that was not cleared up: its monitor was killed.
         lifecycle::delete(&self.store, &self.id, true)?;
-        let before = record::load(self.home, &self.id)?;
-        let mut life = life::create(self.home, &self.store, &before, &self.definition)?;
-        let started = self.attach_and_start(&mut life, first, again);
+        let life = life::create(self.home, &self.store, &self.id, &self.definition);
+        let started = life.and_then(|mut life| self.attach_and_start(&mut life, first, again).map(|()| life));
         if started.is_err() {
             let _ = lifecycle::delete(&self.store, &self.id, true);
         }
-        started.map(|()| life)
+        started
     }
 
     fn attach_and_start(&mut self, life: &mut Life, first: Option<(&mut Client, Option<Attach>)>, again: bool) -> Result<()> {
@@ -202,29 +201,23 @@ impl<'a> Monitor<'a> {
             }
         }
         let us = ProcessId::now(std::process::id() as i32);
-        let save = |record: &mut record::Record| {
-            record.state.status = Status::Running;
-            record.state.monitor = us;
-            record.state.boot = record::boot_id().into();
-            record.state.init = Some(life.init);
-            record.state.cgroup = life.cgroup.clone();
-            record.state.started = Some(crate::clock::rfc3339(SystemTime::now()));
-            record.state.error.clear();
-            record.state.oom_killed = false;
-            record.state.exit_code = 0;
-            record.state.stopped = false;
-            record.state.kept = false;
-            record.state.restarts = if again { record.state.restarts + 1 } else { 0 };
-        };
+        if let Some(us) = us {
+            record::mark_running(self.home, &self.id, us)?;
+        }
         self.health = config::health_check(&self.definition.request, &self.definition.image).map(Health::new);
-        let health = self.health.as_ref().map(|health| health.now.clone());
-        let marked = us.map_or(Ok(()), |us| record::mark_running(self.home, &self.id, us));
-        let record = marked.and_then(|()| {
-            let change = |record: &mut record::Record| {
-                save(record);
-                record.state.health = health;
+        let record = record::change_held(self.home, &self.id, |record| {
+            record.state = State {
+                status: Status::Running,
+                monitor: us,
+                boot: record::boot_id().into(),
+                init: Some(life.init),
+                cgroup: life.cgroup.clone(),
+                started: Some(crate::clock::rfc3339(SystemTime::now())),
+                finished: record.state.finished.take(),
+                restarts: if again { record.state.restarts + 1 } else { 0 },
+                health: self.health.as_ref().map(|health| health.now.clone()),
+                ..State::default()
             };
-            record::change_held(self.home, &self.id, change)
         })?;
         lifecycle::start(&self.store, &self.id)?;
         events::container(self.home, &record, "start", &[]);
@@ -257,8 +250,7 @@ impl<'a> Monitor<'a> {
 
     /// The end of all lives.
     fn finish(&mut self) {
-        let remove = record::load(self.home, &self.id).is_ok_and(|record| record.goes_with_its_end());
-        let code = record::load(self.home, &self.id).map_or(255, |record| record.state.exit_code);
+        let (remove, code) = record::load(self.home, &self.id).map_or((false, 255), |record| (record.goes_with_its_end(), record.state.exit_code));
         self.leave(remove);
         // Whoever has called just now shall hear it, too.
         self.let_them_read(Some(Duration::ZERO));

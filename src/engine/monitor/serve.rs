@@ -116,11 +116,15 @@ impl Monitor<'_> {
             && health.step(&self.store, &self.id)
         {
             let now = health.now.clone();
-            let status = now.status.clone();
-            let before = record::load(self.home, &self.id).ok().and_then(|record| record.state.health).map(|health| health.status);
-            let changed = record::change(self.home, &self.id, |record| record.state.health = Some(now));
-            if let Some(record) = changed.ok().filter(|_| before.as_ref() != Some(&status)) {
-                events::container(self.home, &record, &format!("health_status: {status}"), &[]);
+            let mut is_news = false;
+            let change = |record: &mut record::Record| {
+                let before = record.state.health.replace(now);
+                is_news = before.map(|before| before.status) != record.state.health.as_ref().map(|now| now.status.clone());
+            };
+            if let Ok(record) = record::change(self.home, &self.id, change)
+                && is_news
+            {
+                events::container(self.home, &record, &format!("health_status: {}", health.now.status), &[]);
             }
         }
     }
