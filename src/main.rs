@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use onggi::cli::container::{self, Container, Noun};
 use onggi::cli::images::{self, Image, Images};
+use onggi::cli::networks::{self, Networks};
 use onggi::cli::system::{self, System};
 use onggi::cli::{complain, complete, doctor, events, info, man, oci, slips};
 use onggi::engine::rootless;
@@ -70,6 +71,12 @@ enum Command {
     Image {
         #[command(subcommand)]
         verb: Image,
+    },
+    /// Networks: make them, put containers on them, look at them
+    #[command(after_help = "Example:\n  onggi network create front")]
+    Network {
+        #[command(subcommand)]
+        verb: Networks,
     },
     /// Show the version
     #[command(after_help = "Example:\n  onggi version --format '{{.Client.Version}}'")]
@@ -154,6 +161,10 @@ fn dispatch(onggi: Onggi) -> Result<u8> {
         Command::Image { verb } => {
             prepare(false)?;
             images::image(verb)
+        }
+        Command::Network { verb } => {
+            prepare(false)?;
+            networks::networks(&verb)
         }
         Command::Tour(args) => {
             prepare(true)?;

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::limits::LimitArgs;
-use super::values::{self, device, namespace, nanoseconds, network, restart, ulimit};
+use super::networking::{self, NetworkArgs};
+use super::values::{self, device, namespace, nanoseconds, restart, ulimit};
 use super::{size, volume};
 use crate::engine::create::{self, Notice};
 use crate::engine::home::Home;
-use crate::engine::request::{Health, HostDevice, Limits, Namespace, NetworkMode, Request, Restart, SeccompChoice, Security};
+use crate::engine::request::{Health, HostDevice, Limits, Namespace, Request, Restart, SeccompChoice, Security};
 use crate::error::{Class, Doing, Error, Result};
 use crate::runtime::signal;
 use crate::runtime::spec::Rlimit;
@@ -103,12 +104,8 @@ pub struct CreateArgs {
     /// A mount in long form: type=bind,source=/host,target=/container,readonly
     #[arg(long, value_name = "KEY=VALUE,…")]
     mount: Vec<String>,
-    /// One more line in /etc/hosts
-    #[arg(long, value_name = "NAME:ADDRESS")]
-    add_host: Vec<String>,
-    /// none (only loopback) or host
-    #[arg(long, visible_alias = "net", value_name = "NETWORK", value_parser = network, default_value = "none")]
-    network: NetworkMode,
+    #[command(flatten)]
+    networking: NetworkArgs,
     /// Use the host's process IDs: host
     #[arg(long, value_name = "NAMESPACE", value_parser = namespace)]
     pid: Option<Namespace>,
@@ -246,7 +243,7 @@ pub fn request(args: &CreateArgs) -> Result<Request> {
     if let Some(twice) = mounts.iter().enumerate().find(|(i, m)| mounts[..*i].iter().any(|other| other.target() == m.target())) {
         return Err(Error::invalid("mount volumes", format!("duplicate mount point: {}", twice.1.target().display())));
     }
-    Ok(Request {
+    let mut request = Request {
         image: args.image.clone(),
         command: args.command.clone(),
         entrypoint: args.entrypoint.as_ref().map(|word| if word.is_empty() { Vec::new() } else { vec![word.clone()] }),
@@ -274,14 +271,15 @@ pub fn request(args: &CreateArgs) -> Result<Request> {
         mounts,
         devices: args.device.clone(),
         sysctls: args.sysctl.iter().map(|text| values::required_pair("--sysctl", text)).collect::<Result<_>>()?,
-        hosts: args.add_host.iter().map(|text| values::host(text)).collect::<Result<_>>()?,
-        network: args.network,
         pid: args.pid.unwrap_or_default(),
         ipc: args.ipc.unwrap_or_default(),
         uts: args.uts.unwrap_or_default(),
         cgroup_parent: args.cgroup_parent.clone(),
         shm_size: args.shm_size.map(|size| size as u64),
-    })
+        ..Request::default()
+    };
+    networking::fill(&args.networking, &mut request)?;
+    Ok(request)
 }
 
 fn health(args: &CreateArgs) -> Health {

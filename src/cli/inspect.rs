@@ -10,7 +10,7 @@ use super::template::Template;
 use super::{complain, image_look, say};
 use crate::engine::describe::{self, Description};
 use crate::engine::home::Home;
-use crate::engine::{names, sweep};
+use crate::engine::{names, networks, sweep};
 use crate::error::{Class, Doing, Error, Result};
 use crate::image::store::Store;
 
@@ -22,8 +22,8 @@ pub struct InspectArgs {
     /// Show how much the container has written, too
     #[arg(short, long)]
     size: bool,
-    /// Only things of this kind: container, image
-    #[arg(long, value_name = "KIND", value_parser = ["container", "image"])]
+    /// Only things of this kind: container, image, network
+    #[arg(long, value_name = "KIND", value_parser = ["container", "image", "network"])]
     r#type: Option<String>,
     /// Container or image: its name, or (the beginning of) its ID
     #[arg(required = true, value_name = "NAME")]
@@ -40,10 +40,14 @@ pub fn inspect(args: &InspectArgs) -> Result<u8> {
     let store = Store::open(&home.data)?;
     let found = args.names.iter().map(|name| match args.r#type.as_deref() {
         Some("image") => image(&store, name),
+        Some("network") => network(&home, name),
         Some(_) => container(&home, name, args.size),
         // A container is what people mean first.
         None => match container(&home, name, args.size) {
-            Err(e) if e.class == Class::NotFound => image(&store, name),
+            Err(e) if e.class == Class::NotFound => match image(&store, name) {
+                Err(e) if e.class == Class::NotFound => network(&home, name),
+                found => found,
+            },
             found => found,
         },
     });
@@ -56,6 +60,7 @@ pub fn inspect(args: &InspectArgs) -> Result<u8> {
 enum Object {
     Container(Box<Description>),
     Image(Value),
+    Network(Value),
 }
 
 fn container(home: &Home, name: &str, size: bool) -> Result<Object> {
@@ -65,6 +70,11 @@ fn container(home: &Home, name: &str, size: bool) -> Result<Object> {
 
 fn image(store: &Store, name: &str) -> Result<Object> {
     image_look::facts(store, name).map(Object::Image).map_err(|e| if e.class == Class::NotFound { no_such(name) } else { e })
+}
+
+fn network(home: &Home, name: &str) -> Result<Object> {
+    let found = networks::network::find(home, name).and_then(|network| networks::describe::network(home, &network));
+    found.map(Object::Network).map_err(|e| if e.class == Class::NotFound { no_such(name) } else { e })
 }
 
 /// Prints objects as one JSON list, as JSON a line, or each by a template. Those that aren't there are told at the end.

@@ -24,6 +24,8 @@ pub mod life;
 pub mod limits;
 pub mod logs;
 pub mod man;
+pub mod networking;
+pub mod networks;
 pub mod oci;
 pub mod oci_events;
 pub mod oci_exec;

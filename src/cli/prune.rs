@@ -8,9 +8,10 @@ use std::time::SystemTime;
 use clap::Args;
 
 use super::filter::Filters;
-use super::{human, image_remove, say};
+use super::{human, image_remove, networks, say};
 use crate::clock;
 use crate::engine::home::Home;
+use crate::engine::networks::prune as networks_prune;
 use crate::engine::prune;
 use crate::engine::record::Record;
 use crate::error::{Doing, Result};
@@ -74,13 +75,15 @@ pub fn containers(args: &PruneArgs) -> Result<u8> {
 pub fn system(args: &SystemPruneArgs) -> Result<u8> {
     let is_meant = args.which.is_meant()?;
     let images = if args.all { "all images without at least one container associated to them" } else { "all dangling images" };
-    let warning = format!("WARNING! This will remove:\n  - all stopped containers\n  - {images}\n");
+    let unused = "all networks not used by at least one container";
+    let warning = format!("WARNING! This will remove:\n  - all stopped containers\n  - {unused}\n  - {images}\n");
     if !args.which.force && !agreed(&warning)? {
         return Ok(0);
     }
     let home = Home::open()?;
     let pruned = prune::containers(&home, &is_meant)?;
     list("Deleted Containers:", &pruned.ids)?;
+    list("Deleted Networks:", &networks_prune::prune(&home, &networks::meant(&args.which.filter)?)?)?;
     let store = Store::open(&home.data)?;
     let (removed, bytes) = image_remove::unneeded(&home, &store, args.all, &args.which.filter)?;
     list("Deleted Images:", &removed)?;

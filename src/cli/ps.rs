@@ -15,11 +15,13 @@ use super::table::{self, Column, Listing};
 use crate::clock;
 use crate::engine::home::Home;
 use crate::engine::record::{self, Record, Status};
-use crate::engine::request::{NetworkMode, Volume};
+use crate::engine::networks::describe as describe_networks;
+use crate::engine::request::{Attachment, Volume};
 use crate::engine::{describe, names, sweep};
 use crate::error::{Error, Result};
 use crate::id;
 use crate::image;
+use crate::network::ports::Protocol;
 
 #[derive(Debug, Args)]
 pub struct PsArgs {
@@ -180,7 +182,7 @@ impl Patterns {
             && filters.any("status", |value| value == status.to_string())
             && filters.any("exited", |code| ended && code.parse() == Ok(record.state.exit_code))
             && filters.any("health", |value| value == health)
-            && filters.any("network", |value| value == network(record))
+            && filters.any("network", |value| is_on(record, value))
             && filters.any("volume", |value| record.volumes.iter().any(|volume| is_volume(volume, value)))
             && filters.labels(labels)
             && self.before.as_ref().is_none_or(|other| record.created < other.created)
@@ -212,11 +214,20 @@ fn is_volume(volume: &Volume, value: &str) -> bool {
     source == Some(value) || volume.target().to_str() == Some(value)
 }
 
-fn network(record: &Record) -> &'static str {
-    match record.network {
-        NetworkMode::None => "none",
-        NetworkMode::Host => "host",
-    }
+/// Whether it is on a network of this name, or of this ID's beginning.
+fn is_on(record: &Record, value: &str) -> bool {
+    let by_id = |attachment: &Attachment| value.len() >= 4 && attachment.network.starts_with(value);
+    describe_networks::names(record).iter().any(|name| name == value) || record.networks.iter().any(by_id)
+}
+
+/// `0.0.0.0:8080->80/tcp, 443/tcp`: the published ones, then what is only offered inside.
+pub fn ports_words(record: &Record) -> String {
+    let published = &record.state.ports;
+    let is_hidden = |(port, protocol): &&(u16, Protocol)| !published.iter().any(|p| p.container == *port && p.protocol == *protocol);
+    let mut sorted = published.clone();
+    sorted.sort_by_key(|port| (port.container, port.protocol, port.host.is_ipv6(), port.host));
+    let words = sorted.iter().map(|port| format!("{}->{}/{}", port.host, port.container, port.protocol));
+    words.chain(record.exposed.iter().filter(is_hidden).map(|(port, protocol)| format!("{port}/{protocol}"))).collect::<Vec<_>>().join(", ")
 }
 
 fn row(record: &Record, status: Status, no_trunc: bool) -> Map<String, Value> {
@@ -229,14 +240,14 @@ fn row(record: &Record, status: Status, no_trunc: bool) -> Map<String, Value> {
         "Image": image_word(record, no_trunc),
         "Command": format!("{:?}", if no_trunc { command } else { shortened(&command, 20) }),
         "RunningFor": human::ago(&record.created),
-        "Ports": "",
+        "Ports": if record.is_active() { ports_words(record) } else { String::new() },
         "State": status.to_string(),
         "Status": status_words(record, status, SystemTime::now()),
         "Size": "0B",
         "Labels": labels.join(","),
         "Mounts": sources.join(","),
         "LocalVolumes": "0",
-        "Networks": network(record),
+        "Networks": describe_networks::names(record).join(","),
         "_labels": record.labels.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect::<Map<String, Value>>(),
     });
     match row {

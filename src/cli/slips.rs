@@ -12,18 +12,12 @@ const ABSENT: &[(&str, &str)] = &[
     ("search", LOAD),
     ("login", LOAD),
     ("build", "this version reads no Dockerfiles: `onggi commit` makes an image of a container, `onggi import` one of files"),
-    ("network", "this version knows the networks none and host: `onggi run --network host …`"),
     ("volume", "this version has no named volumes: `onggi run -v /a/folder:/there …` binds a folder of this machine"),
     ("compose", "this version starts containers one by one: `onggi run -d --name web …`"),
-    ("-p", PUBLISH),
-    ("-P", PUBLISH),
-    ("--publish", PUBLISH),
-    ("--publish-all", PUBLISH),
     ("help", "`onggi --help` lists the commands, `onggi run --help` tells all about one"),
 ];
 
 const LOAD: &str = "this version reaches no registry: `base` is made from this machine's own programs, `onggi load` takes images from archives";
-const PUBLISH: &str = "this version publishes no ports: with `--network host` a server is reached at this machine's own address";
 
 /// A line for what was typed; None when clap's own words are enough.
 pub fn hint(error: &Error, command: &Command) -> Option<String> {
@@ -71,7 +65,6 @@ mod tests {
     #[test]
     fn an_absent_command_or_option_has_a_way_instead() {
         assert!(hint_of(&["pull", "alpine"]).unwrap().contains("onggi load"));
-        assert!(hint_of(&["exec", "-p", "80:80"]).unwrap().contains("--network host"));
         assert_eq!(hint_of(&["rum"]), None);
     }
 

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use super::human;
-use crate::engine::request::{HostDevice, Log, Namespace, NetworkMode, Restart};
+use crate::engine::request::{HostDevice, Log, Namespace, Restart};
 use crate::error::{Doing, Error, Result};
 use crate::runtime::spec::Rlimit;
 use crate::sys::sched::RLIMITS;
@@ -68,7 +68,9 @@ pub fn host(text: &str) -> Result<(String, String)> {
     let wrong = || Error::invalid(format!("use --add-host {text}"), "it is not NAME:ADDRESS");
     let (name, address) = text.split_once([':', '=']).ok_or_else(wrong)?;
     let bare = address.trim_start_matches('[').trim_end_matches(']');
-    bare.parse::<std::net::IpAddr>().map_err(|_| wrong())?;
+    if bare != "host-gateway" {
+        bare.parse::<std::net::IpAddr>().map_err(|_| wrong())?;
+    }
     Ok((name.into(), bare.into()))
 }
 
@@ -124,18 +126,6 @@ pub fn device(text: &str) -> std::result::Result<HostDevice, String> {
         return Err("a device is named by its absolute path".into());
     }
     Ok(HostDevice { source: source.into(), target: target.into(), access: access.into() })
-}
-
-/// The networks that there are.
-///
-/// # Errors
-/// For another word.
-pub fn network(text: &str) -> std::result::Result<NetworkMode, String> {
-    match text {
-        "none" => Ok(NetworkMode::None),
-        "host" => Ok(NetworkMode::Host),
-        _ => Err("this version knows the networks none and host".into()),
-    }
 }
 
 /// `host` or `private`.

@@ -39,6 +39,10 @@ pub struct Facts<'a> {
     pub id: &'a str,
     pub image: &'a Defaults,
     pub user: User,
+    /// None for the host's own name.
+    pub hostname: Option<String>,
+    /// A network namespace that is there already.
+    pub network: Option<PathBuf>,
     pub rootfs: PathBuf,
     /// Files of ours that stand for the image's: /etc/hosts and so on.
     pub files: Vec<(PathBuf, PathBuf)>,
@@ -55,7 +59,7 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 /// Invalid for options that contradict each other or the image.
 pub fn spec(request: &Request, facts: &Facts) -> Result<Spec> {
     let bounding = capabilities::docker_set(request.security.privileged, &request.security.cap_add, &request.security.cap_drop)?;
-    let hostname = hostname(request, facts.id);
+    let hostname = facts.hostname.clone();
     Ok(Spec {
         oci_version: OCI_VERSION.into(),
         root: Some(Root { path: facts.rootfs.clone(), readonly: request.read_only }),
@@ -247,6 +251,7 @@ fn linux(request: &Request, facts: &Facts, bounding: &[String]) -> Result<Linux>
     kinds.extend((request.uts == Own).then_some(NamespaceKind::Uts));
     kinds.extend((request.network != NetworkMode::Host).then_some(NamespaceKind::Network));
     let devices = devices::of(request, facts.rootless)?;
+    let path = |kind| facts.network.clone().filter(|_| kind == NamespaceKind::Network);
     let filter = match &security.seccomp {
         _ if security.privileged => None,
         SeccompChoice::Unconfined => None,
@@ -254,7 +259,7 @@ fn linux(request: &Request, facts: &Facts, bounding: &[String]) -> Result<Linux>
         SeccompChoice::Profile(profile) => Some((**profile).clone()),
     };
     Ok(Linux {
-        namespaces: kinds.into_iter().map(|kind| Namespace { kind, path: None }).collect(),
+        namespaces: kinds.into_iter().map(|kind| Namespace { kind, path: path(kind) }).collect(),
         sysctl: sysctls(request),
         resources: Some(resources(request, devices.iter().map(|device| device.rule.clone()).collect())),
         cgroups_path: request.cgroup_parent.as_ref().map(|parent| format!("{}/{}", parent.trim_end_matches('/'), facts.id)),
@@ -276,7 +281,7 @@ fn shared_volumes(request: &Request) -> Option<String> {
 /// In a network namespace of its own even port 80 belongs to nobody but the container, and so does ping.
 fn sysctls(request: &Request) -> std::collections::BTreeMap<String, String> {
     let mut all = std::collections::BTreeMap::new();
-    if request.network != NetworkMode::Host && !request.security.privileged {
+    if matches!(request.network, NetworkMode::None | NetworkMode::Own) && !request.security.privileged {
         all.insert("net.ipv4.ip_unprivileged_port_start".to_string(), "0".to_string());
         if !users::in_user_namespace() {
             all.insert("net.ipv4.ping_group_range".into(), "0 2147483647".into());

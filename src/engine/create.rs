@@ -11,8 +11,9 @@ use super::config::{self, Defaults};
 use super::events;
 use super::home::Home;
 use super::names;
+use super::networks;
 use super::record::{self, Definition, Record, State};
-use super::request::{Request, Restart, Volume};
+use super::request::{Attachment, NetworkMode, Request, Restart, Volume};
 use crate::error::{Class, Doing, Error, Result};
 use crate::image::store::Store;
 use crate::image::{self, Image};
@@ -49,6 +50,7 @@ pub fn create(home: &Home, request: &Request, starter: Option<ProcessId>, notice
     let _held = store.hold()?;
     let image = image(&store, &request.image, notice)?;
     let mut record = new_record(request, &image, starter)?;
+    join(home, request, &mut record)?;
     let definition = Definition { request: request.clone(), image: image.config.config.clone(), layers: image.chain.clone() };
     make_sources(request)?;
 
@@ -80,6 +82,28 @@ pub fn create(home: &Home, request: &Request, starter: Option<ProcessId>, notice
     Ok(record)
 }
 
+/// Finds the networks, the containers and the names that the request speaks of.
+fn join(home: &Home, request: &Request, record: &mut Record) -> Result<()> {
+    if let NetworkMode::Container(other) = &request.network {
+        record.network = NetworkMode::Container(names::find(home, other)?.id);
+    }
+    if request.network != NetworkMode::Own {
+        return Ok(());
+    }
+    for wanted in &request.attachments {
+        let network = networks::network::find(home, &wanted.network)?;
+        if network.driver != networks::network::Driver::Bridge || record.networks.iter().any(|other| other.network == network.id) {
+            let why = format!("{} can't be one of several networks", network.name);
+            return Err(Error::invalid("choose the container's networks", why));
+        }
+        networks::connect::check(&network, wanted)?;
+        let links = wanted.links.iter().map(|(alias, other)| Ok((alias.clone(), names::find(home, other)?.id)));
+        let links = links.collect::<Result<Vec<_>>>()?;
+        record.networks.push(Attachment { network: network.id, name: network.name, links, ..wanted.clone() });
+    }
+    Ok(())
+}
+
 fn new_record(request: &Request, image: &Image, starter: Option<ProcessId>) -> Result<Record> {
     let settings = &image.config.config;
     let mut labels = settings.labels.clone();
@@ -97,7 +121,9 @@ fn new_record(request: &Request, image: &Image, starter: Option<ProcessId>) -> R
         stop_signal: request.stop_signal.clone().or_else(|| settings.stop_signal.clone()),
         stop_timeout: request.stop_timeout.or(settings.stop_timeout.and_then(|seconds| u64::try_from(seconds).ok())),
         labels: labels.into_iter().collect(),
-        network: request.network,
+        network: request.network.clone(),
+        networks: Vec::new(),
+        exposed: networks::ports::exposed(request, settings),
         terminal: request.terminal,
         interactive: request.interactive,
         volumes: request.mounts.clone(),

@@ -12,8 +12,9 @@ use serde_json::{Map, Value, json};
 
 use super::config;
 use super::home::Home;
+use super::networks;
 use super::record::{self, Definition, Probe, Record, Status};
-use super::request::{Namespace, NetworkMode, Request, Restart, SeccompChoice, Volume};
+use super::request::{Namespace, Request, Restart, SeccompChoice, Volume};
 use crate::error::Result;
 
 /// What `inspect` tells of a container, in its order.
@@ -105,7 +106,7 @@ pub fn describe(home: &Home, record: &Record, with_size: bool) -> Result<Descrip
         size_root_fs: sizes.map(|(_, whole)| whole),
         mounts: record.volumes.iter().map(mount).collect(),
         config: own_config(record, &definition),
-        network_settings: json!({ "Ports": {}, "Networks": { network(record): {} } }),
+        network_settings: networks::describe::settings(home, record)?,
     })
 }
 
@@ -184,6 +185,9 @@ fn host_config(record: &Record, request: &Request) -> Value {
         "CpusetCpus": limits.cpuset_cpus.clone().unwrap_or_default(),
         "CpusetMems": limits.cpuset_mems.clone().unwrap_or_default(),
         "Devices": devices.collect::<Vec<_>>(),
+        "Dns": request.dns.servers,
+        "DnsOptions": request.dns.options,
+        "DnsSearch": request.dns.search,
         "ExtraHosts": request.hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect::<Vec<_>>(),
         "GroupAdd": request.groups,
         "Init": request.init,
@@ -193,11 +197,12 @@ fn host_config(record: &Record, request: &Request) -> Value {
         "MemoryReservation": limits.memory_reservation.unwrap_or(0),
         "MemorySwap": limits.memory_swap.unwrap_or(0),
         "NanoCpus": limits.cpus.map_or(0, |cpus| (cpus * 1e9).round() as i64),
-        "NetworkMode": network(record),
+        "NetworkMode": networks::describe::mode(record),
         "OomScoreAdj": limits.oom_score_adj.unwrap_or(0),
         "PidMode": if request.pid == Namespace::Host { "host" } else { "" },
         "PidsLimit": limits.pids,
-        "PortBindings": {},
+        "PortBindings": networks::describe::bindings(request),
+        "PublishAllPorts": request.publish_all,
         "Privileged": security.privileged,
         "ReadonlyRootfs": request.read_only,
         "RestartPolicy": { "Name": policy, "MaximumRetryCount": retries },
@@ -278,18 +283,12 @@ fn own_config(record: &Record, definition: &Definition) -> Value {
         "Labels": record.labels.iter().cloned().collect::<BTreeMap<_, _>>(),
     });
     let mut add = |key: &str, value: Option<Value>| value.map(|value| config[key] = value).unwrap_or_default();
-    add("ExposedPorts", (!image.exposed_ports.is_empty()).then(|| json!(image.exposed_ports)));
+    let exposed: BTreeMap<String, Map<String, Value>> = record.exposed.iter().map(|(port, protocol)| (format!("{port}/{protocol}"), Map::new())).collect();
+    add("ExposedPorts", (!exposed.is_empty()).then(|| json!(exposed)));
     add("StopSignal", record.stop_signal.as_ref().map(|signal| json!(signal)));
     add("StopTimeout", record.stop_timeout.map(|seconds| json!(seconds)));
     add("Healthcheck", config::health_check(request, image).map(|check| json!(check)));
     config
-}
-
-fn network(record: &Record) -> &'static str {
-    match record.network {
-        NetworkMode::None => "none",
-        NetworkMode::Host => "host",
-    }
 }
 
 /// A command as one line: words with spaces in quotes.

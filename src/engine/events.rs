@@ -18,6 +18,7 @@ use super::home::Home;
 use super::log::follow::{self, Follow};
 use super::log::lines::{Lines, Rest};
 use super::log::rotated;
+use super::networks::Network;
 use super::record::Record;
 use crate::error::Result;
 
@@ -109,6 +110,13 @@ pub fn container(home: &Home, of: &Record, action: &str, more: &[(&str, &str)]) 
 pub fn image(home: &Home, action: &str, id: &str, name: &str) {
     let attributes = (!name.is_empty()).then(|| ("name".to_string(), name.to_string()));
     record(home, &Event::new("image", action, id, attributes));
+}
+
+/// Notes what was done to a network; `container` is who came or went.
+pub fn network(home: &Home, of: &Network, action: &str, container: Option<&str>) {
+    let own = [("name".to_string(), of.name.clone()), ("type".to_string(), of.driver.name().to_string())];
+    let attributes = own.into_iter().chain(container.map(|id| ("container".to_string(), id.to_string())));
+    record(home, &Event::new("network", action, &of.id, attributes));
 }
 
 fn append(path: &Path, event: &Event) -> std::io::Result<()> {

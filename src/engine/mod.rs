@@ -22,6 +22,7 @@ pub mod log;
 pub mod members;
 pub mod monitor;
 pub mod names;
+pub mod networks;
 pub mod prepare;
 pub mod prune;
 pub mod record;

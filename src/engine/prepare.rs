@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use super::config::{self, Defaults, Facts};
 use super::home::Home;
-use super::record::{Definition, layer_dirs};
+use super::record::{self, Definition, Record, layer_dirs};
+use super::request::NetworkMode;
 use super::{create, etc_files, users};
-use crate::error::{Doing, Result};
+use crate::error::{Class, Doing, Error, Result};
 use crate::image::snapshot::{self, Mounted};
 use crate::runtime::bundle::{self, Bundle};
 
@@ -20,6 +21,8 @@ pub struct Prepared {
     pub bundle: Bundle,
     /// The root file system, mounted and attached nowhere; None when it is a copy in the bundle.
     pub rootfs: Option<OwnedFd>,
+    /// Its own name; None for the host's.
+    pub hostname: Option<String>,
     /// Why the layers were copied instead of stacked.
     pub warning: Option<String>,
 }
@@ -28,13 +31,19 @@ pub struct Prepared {
 ///
 /// # Errors
 /// NotFound for a layer that is gone, Invalid for a request that doesn't fit the image, ENOSPC.
-pub fn prepare(home: &Home, id: &str, definition: &Definition) -> Result<Prepared> {
+pub fn prepare(home: &Home, record: &Record, definition: &Definition) -> Result<Prepared> {
+    let id = record.id.as_str();
     let dir = home.container(id);
     let request = &definition.request;
     let layers = snapshot::prepare(&layer_dirs(home, definition), &dir)?;
     let (place, rootfs, warning) = root_file_system(&layers, &dir)?;
     let the_hosts = || nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let files = etc_files::write(&dir, request, &config::hostname(request, id).unwrap_or_else(the_hosts))?;
+    let shared = shared_network(home, record)?;
+    let hostname = match &shared {
+        Some(shared) => Some(shared.hostname.clone()),
+        None => config::hostname(request, id),
+    };
+    let files = etc_files::write(home, record, request, &hostname.clone().unwrap_or_else(the_hosts))?;
     let user = users::resolve(&layers.lowers, request.user.as_deref().unwrap_or(&definition.image.user), &request.groups)?;
     let facts = Facts {
         id,
@@ -42,12 +51,32 @@ pub fn prepare(home: &Home, id: &str, definition: &Definition) -> Result<Prepare
         user,
         rootfs: place,
         files,
+        hostname: hostname.clone(),
+        network: shared.map(|shared| shared.namespace),
         init: if request.init { Some(create::install_init(home)?) } else { None },
         rootless: home.rootless,
     };
     let spec = config::spec(request, &facts)?;
     bundle::write(&dir, &spec)?;
-    Ok(Prepared { bundle: Bundle { dir, spec }, rootfs, warning })
+    Ok(Prepared { bundle: Bundle { dir, spec }, rootfs, warning, hostname })
+}
+
+/// Another container's network, and the name that goes with it.
+struct SharedNetwork {
+    namespace: PathBuf,
+    hostname: String,
+}
+
+/// `--network container:NAME`: None when it has one of its own.
+fn shared_network(home: &Home, record: &Record) -> Result<Option<SharedNetwork>> {
+    let NetworkMode::Container(other) = &record.network else { return Ok(None) };
+    let other = record::load(home, other)?;
+    let init = other.state.init.filter(|_| other.is_active()).ok_or_else(|| {
+        let why = format!("cannot join network of a non running container: {}", other.id);
+        Error::new(Class::Conflict, format!("start {}", record.name), why).hint(format!("onggi start {}", other.name))
+    })?;
+    let hostname = std::fs::read_to_string(home.container(&other.id).join("hostname")).unwrap_or_default().trim_end().to_string();
+    Ok(Some(SharedNetwork { namespace: format!("/proc/{}/ns/net", init.pid).into(), hostname }))
 }
 
 /// The layers stacked: a mount attached nowhere and the place where it shall be, or a copy.

@@ -12,17 +12,19 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::home::Home;
-use super::request::{NetworkMode, Request, Restart, Volume};
+use super::request::{Attachment, NetworkMode, Request, Restart, Volume};
 use crate::error::{Class, Doing, Error, Result};
 use crate::image::digest::ChainId;
 use crate::image::manifest::ContainerConfig;
 use crate::image::snapshot;
+use crate::network::ports::Protocol;
 use crate::runtime::cgroups;
 use crate::runtime::state::ProcessId;
 
@@ -50,6 +52,12 @@ pub struct Record {
     /// The image's and its own.
     pub labels: Vec<(String, String)>,
     pub network: NetworkMode,
+    /// The networks that it is on, or will be when it runs.
+    #[serde(default)]
+    pub networks: Vec<Attachment>,
+    /// The ports that it offers: published ones are in its state.
+    #[serde(default)]
+    pub exposed: Vec<(u16, Protocol)>,
     pub terminal: bool,
     /// Its standard input is open.
     pub interactive: bool,
@@ -84,6 +92,16 @@ pub struct State {
     /// It is being restarted by hand: this end doesn't remove it, even with `--rm`.
     pub kept: bool,
     pub health: Option<Health>,
+    /// The ports of the host that lead to it now.
+    pub ports: Vec<Port>,
+}
+
+/// A port of the host that leads to one of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    pub host: SocketAddr,
+    pub container: u16,
+    pub protocol: Protocol,
 }
 
 /// What `ps` calls a container's state.
@@ -362,6 +380,8 @@ fn damaged(id: &str, error: &Error) -> Record {
         stop_timeout: None,
         labels: Vec::new(),
         network: NetworkMode::None,
+        networks: Vec::new(),
+        exposed: Vec::new(),
         terminal: false,
         interactive: false,
         volumes: Vec::new(),

@@ -5,11 +5,11 @@
 
 use super::events;
 use super::home::Home;
+use super::networks::live;
 use super::record::{self, Record, Status};
 use super::{names, stop, sweep};
 use crate::error::{Class, Doing, Error, Result};
 use crate::id;
-use crate::runtime::lifecycle;
 use crate::runtime::state::Store;
 
 /// Removes a container; with `force` one that runs, too.
@@ -38,7 +38,7 @@ pub fn remove(home: &Home, record: &Record, force: bool) -> Result<()> {
     if now.is_active() && !force {
         return Err(Error::new(Class::Conflict, format!("remove container \"{}\"", now.name), "it was started meanwhile"));
     }
-    sweep::end_of_life(&Store::open(&home.oci())?, &now.id, now.state.cgroup.as_ref())?;
+    sweep::end_of_life(home, &Store::open(&home.oci())?, &now.id, now.state.cgroup.as_ref())?;
     forget(home, &now.id)?;
     let _ = std::fs::remove_file(home.running(&now.id));
     drop(held);
@@ -50,7 +50,7 @@ pub fn remove(home: &Home, record: &Record, force: bool) -> Result<()> {
 /// # Errors
 /// EBUSY, EACCES.
 pub fn remove_damaged(home: &Home, id: &str) -> Result<()> {
-    lifecycle::delete(&Store::open(&home.oci())?, id, true)?;
+    sweep::end_of_life(home, &Store::open(&home.oci())?, id, None)?;
     forget(home, id)?;
     let _ = std::fs::remove_file(home.running(id));
     Ok(())
@@ -106,6 +106,8 @@ pub fn rename(home: &Home, record: &Record, new: &str) -> Result<()> {
         return Err(e);
     }
     names.release(&now.name, &record.id);
+    drop(names);
+    live::rename(home, &record.id, new)?;
     let renamed = Record { name: new.into(), ..record.clone() };
     events::container(home, &renamed, "rename", &[("oldName", &format!("/{}", now.name))]);
     Ok(())

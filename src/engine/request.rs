@@ -1,13 +1,16 @@
 //! What `run` was asked for, in types: the command line, the API and Compose all fill in the same.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::network::ports::{Binding, Protocol};
 use crate::runtime::spec::{Rlimit, Seccomp};
 
 /// A container to be.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Request {
     pub image: String,
     /// Replaces the image's command.
@@ -36,6 +39,15 @@ pub struct Request {
     pub sysctls: Vec<(String, String)>,
     pub hosts: Vec<(String, String)>,
     pub network: NetworkMode,
+    /// The networks it is on, when its mode says that it is on some; by name or ID.
+    pub attachments: Vec<Attachment>,
+    /// Ports of the host that lead to it.
+    pub ports: Vec<Binding>,
+    /// Every port that its image exposes gets one of the host.
+    pub publish_all: bool,
+    /// What it offers, beside what the image says.
+    pub expose: Vec<(u16, Protocol)>,
+    pub dns: Dns,
     pub pid: Namespace,
     pub ipc: Namespace,
     pub uts: Namespace,
@@ -170,15 +182,46 @@ pub struct HostDevice {
     pub access: String,
 }
 
-/// Which network it is on.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Which network namespace it lives in.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkMode {
-    /// Its own namespace with nothing but the loopback device.
+    /// Its own, with nothing but the loopback device.
     #[default]
     None,
     /// The host's.
     Host,
+    /// Its own, on the networks that its attachments name.
+    Own,
+    /// Another container's: its ID.
+    Container(String),
+}
+
+/// A container on a network, or to be on it.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Attachment {
+    /// Its ID; in a request its name will do.
+    pub network: String,
+    pub name: String,
+    /// More names for the container there.
+    pub aliases: Vec<String>,
+    pub ip: Option<Ipv4Addr>,
+    pub ip6: Option<Ipv6Addr>,
+    /// `02:42:ac:11:00:02`
+    pub mac: Option<String>,
+    /// What this container calls another: name, and that one's ID; in a request its name will do.
+    pub links: Vec<(String, String)>,
+    /// The highest has the way out.
+    pub priority: i32,
+}
+
+/// Whom it asks for names (resolv.conf(5)); empty is as the host does.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dns {
+    pub servers: Vec<IpAddr>,
+    pub search: Vec<String>,
+    pub options: Vec<String>,
 }
 
 /// Where a namespace comes from.

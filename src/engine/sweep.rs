@@ -7,6 +7,7 @@
 
 use super::events;
 use super::home::Home;
+use super::networks::attach;
 use super::record::{self, Record, Status};
 use super::remove;
 use crate::clock;
@@ -74,7 +75,7 @@ fn clear(home: &Home, store: &Store, id: &str) -> Result<()> {
     let held = match record::hold(home, id) {
         Err(e) if e.class == Class::NotFound => {
             // Removed, and killed before the mark was.
-            lifecycle::delete(store, id, true)?;
+            end_of_life(home, store, id, None)?;
             return remove_mark(home, id);
         }
         held => held?,
@@ -84,7 +85,7 @@ fn clear(home: &Home, store: &Store, id: &str) -> Result<()> {
     if record.is_attended() {
         return Ok(());
     }
-    end_of_life(store, id, record.state.cgroup.as_ref())?;
+    end_of_life(home, store, id, record.state.cgroup.as_ref())?;
     let _ = std::fs::remove_file(home.monitors().join(id));
     if record.goes_with_its_end() {
         remove::forget(home, id)?;
@@ -103,17 +104,19 @@ fn clear(home: &Home, store: &Store, id: &str) -> Result<()> {
     record.state.monitor = None;
     record.state.init = None;
     record.state.cgroup = None;
+    record.state.ports.clear();
     record::save(home, &record)?;
     events::container(home, &record, "die", &[("exitCode", &record.state.exit_code.to_string())]);
     remove_mark(home, id)
 }
 
-/// The runtime clears what it made. When its record is lost (somebody has emptied /run), the cgroup is known to ours still.
+/// The runtime clears what it made, and the networks forget it. When the runtime's record is lost (somebody has emptied /run), the cgroup is known to ours still.
 ///
 /// # Errors
 /// Conflict when a process can't be ended.
-pub fn end_of_life(store: &Store, id: &str, cgroup: Option<&cgroups::Place>) -> Result<()> {
+pub fn end_of_life(home: &Home, store: &Store, id: &str, cgroup: Option<&cgroups::Place>) -> Result<()> {
     lifecycle::delete(store, id, true)?;
+    attach::detach(home, id)?;
     match cgroup.filter(|place| place.dirs().iter().any(|dir| dir.exists())) {
         Some(place) => cgroups::kill_all(place, libc::SIGKILL).and_then(|()| cgroups::remove(place)),
         None => Ok(()),

@@ -26,7 +26,7 @@ use crate::sys::call::fault;
 use crate::sys::{fd, fs, process};
 
 /// What is to be created, and the choices that are not in config.json.
-pub struct Request {
+pub struct Request<'a> {
     pub id: String,
     pub bundle: Bundle,
     pub choices: Choices,
@@ -36,6 +36,8 @@ pub struct Request {
     pub stdio: Option<[OwnedFd; 3]>,
     /// Where the master of its terminal is sent.
     pub console: Option<OwnedFd>,
+    /// What the caller does with the first process while that makes its mounts: its namespaces are there.
+    pub meanwhile: Option<&'a mut dyn FnMut(i32) -> Result<()>>,
 }
 
 /// The options of `create` and `run`.
@@ -153,6 +155,9 @@ pub fn create(store: &Store, request: Request) -> Result<Created> {
     let ours = pair.ours()?;
     // Should it have ended already, then it has said why.
     let _ = ours.tell(&Message::Go);
+    if let Some(work) = request.meanwhile {
+        work(pid)?;
+    }
     let warnings = attend(&ours, &making)?;
     if let Some(file) = &making.record.pid_file {
         pid_file::write(file, pid)?;

@@ -5,11 +5,14 @@
 //!
 //! See it: `ls target/tmp` while a test runs.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+use onggi::sys::namespace;
 
 pub const ONGGI: &str = env!("CARGO_BIN_EXE_onggi");
 pub const RUNTIME: &str = env!("CARGO_BIN_EXE_onggi-runtime");
@@ -53,6 +56,7 @@ impl Jar {
         let name = format!("jar-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir_all(&root).expect("make a jar");
+        own_network();
         Jar { root }
     }
 
@@ -163,6 +167,16 @@ impl Drop for Jar {
             let _ = self.onggi(&["rm", "-f", &id]).stdout(Stdio::null()).stderr(Stdio::null()).status();
         }
         let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+/// From here on this test's thread, and all that it starts, is on a network of its own: the bridges and rules of its containers are not the
+/// machine's, and end with the test.
+fn own_network() {
+    thread_local!(static IS_MADE: Cell<bool> = const { Cell::new(false) });
+    if nix::unistd::geteuid().is_root() && !IS_MADE.replace(true) {
+        namespace::unshare(namespace::CLONE_NEWNET).expect("make a network namespace");
+        namespace::loopback_up().expect("switch its loopback device on");
     }
 }
 

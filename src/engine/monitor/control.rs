@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::engine::home::Home;
@@ -22,6 +23,8 @@ pub enum Ask {
     Attach(Attach),
     /// Read the record again: somebody stopped the container, or changed its restart policy.
     Wake,
+    /// Its networks have changed: read who is on them again. It is answered.
+    Networks,
     /// The window is closed in which the container was begun: its terminal goes with it.
     HangUp,
 }
@@ -48,6 +51,8 @@ pub enum Tell {
         /// The master of its terminal, for changes of its size; what is typed goes there too.
         terminal: bool,
     },
+    /// That was done.
+    Done,
     Started {
         init: ProcessId,
     },
@@ -110,6 +115,16 @@ pub fn call(home: &Home, id: &str) -> Result<OwnedFd> {
             _ => Error::sys("reach the container's monitor", e),
         }
     })
+}
+
+/// Tells a container's monitor that its networks have changed, and waits until it answers for the new names.
+pub fn wake_for_networks(home: &Home, id: &str) {
+    let Ok(socket) = call(home, id) else { return };
+    if send(socket.as_fd(), &Ask::Networks, &[]).is_ok() {
+        let mut one = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+        // A monitor that stands still must not keep us.
+        let _ = poll(&mut one, PollTimeout::from(2000u16));
+    }
 }
 
 fn in_folder(dir: BorrowedFd, id: &str) -> std::path::PathBuf {

@@ -3,12 +3,13 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
+use super::net::Net;
 use crate::engine::ends::Ends;
 use crate::engine::foreground;
 use crate::engine::home::Home;
 use crate::engine::log::Stream;
 use crate::engine::prepare;
-use crate::engine::record::Definition;
+use crate::engine::record::{self, Definition};
 use crate::error::{Class, Error, Result};
 use crate::runtime::cgroups::{self, OomWatcher, Place};
 use crate::runtime::lifecycle::{self, Choices};
@@ -30,6 +31,7 @@ pub struct Life {
     pub oom_killed: bool,
     pub began: Instant,
     pub warnings: Vec<String>,
+    pub net: Net,
 }
 
 /// One stream that the container writes.
@@ -43,7 +45,13 @@ pub struct Source {
 /// # Errors
 /// Of every step; nothing is left behind.
 pub fn create(home: &Home, store: &Store, id: &str, definition: &Definition) -> Result<Life> {
-    let prepared = prepare::prepare(home, id, definition)?;
+    let record = record::load(home, id)?;
+    // What it is on may have been changed since it was created.
+    let mut definition = definition.clone();
+    definition.request.network = record.network.clone();
+    let mut net = Net::begin(home, &record, &definition)?;
+    let prepared = prepare::prepare(home, &record, &definition)?;
+    let hostname = prepared.hostname;
     let mut ends = Ends::make(definition.request.terminal, definition.request.interactive)?;
     let creation = lifecycle::Request {
         id: id.into(),
@@ -52,12 +60,14 @@ pub fn create(home: &Home, store: &Store, id: &str, definition: &Definition) -> 
         rootfs: prepared.rootfs,
         stdio: ends.theirs.take(),
         console: ends.console.take(),
+        meanwhile: Some(&mut |pid| net.join(home, &record, &definition, hostname.as_deref(), pid)),
     };
     let created = lifecycle::create(store, creation)?;
     let init = created.record.init.ok_or_else(|| Error::new(Class::System, "create the container", "it has no first process"))?;
     let ours = ends.ours()?;
     let source = |from: Option<OwnedFd>, stream| from.map(|from| Source { from, stream });
     Ok(Life {
+        net,
         init,
         pidfd: created.pidfd,
         oom: created.record.cgroup.as_ref().and_then(|place| cgroups::oom_events(place).ok()),

@@ -16,6 +16,7 @@ pub mod control;
 mod desk;
 mod health;
 pub mod life;
+mod net;
 mod restart;
 mod serve;
 
@@ -30,6 +31,7 @@ use super::events;
 use super::foreground::Signals;
 use super::home::Home;
 use super::log::{self, Writer};
+use super::networks::attach;
 use super::record::{self, Definition, Held, State, Status};
 use super::{config, members, remove, sweep};
 use crate::error::{Class, Doing, Error, Result};
@@ -185,7 +187,7 @@ impl<'a> Monitor<'a> {
         let life = life::create(self.home, &self.store, &self.id, &self.definition);
         let started = life.and_then(|mut life| self.attach_and_start(&mut life, first, again).map(|()| life));
         if started.is_err() {
-            let _ = lifecycle::delete(&self.store, &self.id, true);
+            let _ = sweep::end_of_life(self.home, &self.store, &self.id, None);
         }
         started
     }
@@ -216,6 +218,7 @@ impl<'a> Monitor<'a> {
                 finished: record.state.finished.take(),
                 restarts: if again { record.state.restarts + 1 } else { 0 },
                 health: self.health.as_ref().map(|health| health.now.clone()),
+                ports: life.net.ports(),
                 ..State::default()
             };
         })?;
@@ -278,7 +281,8 @@ impl<'a> Monitor<'a> {
     fn ended(&mut self, life: &mut Life, exit: Exit, patience: &mut restart::Patience) -> Option<Duration> {
         let code = exit.code();
         let oom_killed = life.oom_killed || life.oom.as_mut().is_some_and(|oom| matches!(oom.look(), Some(Some(_))));
-        let cleared = sweep::end_of_life(&self.store, &self.id, life.cgroup.as_ref()).err();
+        life.net.end();
+        let cleared = sweep::end_of_life(self.home, &self.store, &self.id, life.cgroup.as_ref()).err();
         self.health.take().into_iter().for_each(Health::end);
         let killed = self.killing_at.is_some();
         let mut again = false;
@@ -291,6 +295,7 @@ impl<'a> Monitor<'a> {
             record.state.finished = Some(crate::clock::rfc3339(SystemTime::now()));
             record.state.init = None;
             record.state.cgroup = None;
+            record.state.ports.clear();
             if let Some(health) = &mut record.state.health {
                 health.status = "unhealthy".into();
             }
@@ -307,6 +312,8 @@ impl<'a> Monitor<'a> {
             }
             events::container(self.home, &record, "die", &[("exitCode", &code.to_string())]);
         }
+        // Whoever connected it to a network in its last moment held the record until now.
+        let _ = attach::detach(self.home, &self.id);
         if again {
             self.clients.iter_mut().for_each(|client| client.dismiss(code));
         }

@@ -30,6 +30,7 @@ enum Ready {
     OutOfMemory,
     Signal,
     Health,
+    Network,
 }
 
 impl Monitor<'_> {
@@ -57,6 +58,7 @@ impl Monitor<'_> {
             }
             self.clients.retain(|client| !client.is_done());
             self.on_time();
+            life.net.on_time();
             // Whoever else has got hold of its pipes (passed through a socket, say) does not keep it from ending.
             let silent = last_word.elapsed() > Duration::from_secs(2);
             let late = ended && end.get_or_insert_with(Instant::now).elapsed() > Duration::from_secs(10);
@@ -92,6 +94,7 @@ impl Monitor<'_> {
                     }
                 }
             }
+            Ready::Network => life.net.ready(self.home),
             Ready::Health | Ready::Ended => {}
         }
     }
@@ -185,6 +188,15 @@ impl Monitor<'_> {
             }
             // The record is read when it is needed; this only woke us.
             (Ok(Some((Ask::Wake, _))), _) => {}
+            (Ok(Some((Ask::Networks, _))), Some(life)) => {
+                let answer = match life.net.changed(self.home, &self.id, &self.definition, life.init.pid) {
+                    Ok(()) => Tell::Done,
+                    Err(e) => Tell::Failed(Box::new(e)),
+                };
+                let _ = control::send(client.socket.as_fd(), &answer, &[]);
+            }
+            // Its next life finds them.
+            (Ok(Some((Ask::Networks, _))), None) => drop(control::send(client.socket.as_fd(), &Tell::Done, &[])),
             (Ok(Some((Ask::HangUp, _))), Some(life)) if client.sits_in_front() => self.desert(life, None),
             (Ok(Some((Ask::HangUp, _))), _) => {}
             (Ok(None) | Err(_), _) => drop(self.clients.remove(at)),
@@ -207,7 +219,8 @@ impl Monitor<'_> {
     fn ready(&self, life: Option<&Life>, ended: bool) -> Vec<Ready> {
         let health = self.health.as_ref().map(|health| health.due());
         let soon = ended.then(|| Instant::now() + Duration::from_millis(100));
-        let next = [health, self.killing_at, soon].into_iter().flatten().min();
+        let network = life.and_then(|life| life.net.due());
+        let next = [health, self.killing_at, soon, network].into_iter().flatten().min();
         let left = next.map(|time| time.saturating_duration_since(Instant::now()));
         self.ready_within(life, ended, left)
     }
@@ -227,6 +240,7 @@ impl Monitor<'_> {
                 let health = self.health.iter().flat_map(|health| health.waits_for());
                 health.for_each(|fd| wait(fd, PollFlags::POLLIN, Ready::Health));
             }
+            life.net.waits().into_iter().for_each(|(fd, flags)| wait(fd, flags, Ready::Network));
             for source in &life.sources {
                 // After its end there is at most a pipe's content left: nobody needs to be held back.
                 if ended || self.clients.iter().all(|client| client.keeps_up(source.stream)) {

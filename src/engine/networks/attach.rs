@@ -1,0 +1,209 @@
+//! A container comes to its networks, and leaves them.
+//!
+//! ```text
+//! host                                      container
+//!  onggi0 (bridge, 172.17.0.1/16)
+//!    └─ veth3f2a91c ═══════════════════════ eth0 (172.17.0.2/16, default via 172.17.0.1)
+//! ```
+//! Its first process waits while this is done from outside: the namespace is there, the program isn't.
+//!
+//! See it: `ip link show master onggi0`, `nsenter -t P -n ip addr`.
+
+use std::fs::File;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::create::networks_link;
+use super::ground::{self, Ground};
+use super::live::{self, Endpoint, Who};
+use super::network::{self, Network, Networks};
+use crate::engine::home::Home;
+use crate::engine::request::Attachment;
+use crate::error::{Doing, Error, Result};
+use crate::network::nat::{self, Published};
+use crate::network::ports::Held;
+use crate::network::veth::{self, Veth};
+use crate::network::{conntrack, link};
+use crate::sys::netlink::Socket;
+
+/// The network namespace of a process.
+///
+/// # Errors
+/// ENOENT when it is gone.
+pub fn namespace_of(pid: i32) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/ns/net");
+    File::open(&path).map(OwnedFd::from).doing(|| format!("open {path}"))
+}
+
+/// Puts a container on all of its networks, and lets the host's ports lead to it.
+///
+/// # Errors
+/// NotFound for a network that was removed; Conflict for an address; Denied without CAP_NET_ADMIN. Nothing is left behind.
+pub fn attach(home: &Home, who: &Who, wanted: &[Attachment], namespace: BorrowedFd, ports: &[Held]) -> Result<Vec<Endpoint>> {
+    let ground = ground::get(home)?;
+    let networks = network::lock(home)?;
+    let mut joined: Vec<(Network, Endpoint)> = Vec::new();
+    for (at, attachment) in wanted.iter().enumerate() {
+        let network = network::load(home, &attachment.network)
+            .map_err(|e| e.hint(format!("network {} is gone: onggi network connect another one, or create it anew", attachment.name)))?;
+        let endpoint = networks.place(&network, who, attachment, &format!("eth{at}"))?;
+        joined.push((network, endpoint));
+    }
+    let ways_out = ways_out(&joined, wanted);
+    if let Some((network, endpoint)) = ways_out.first().and_then(|at| joined.get_mut(*at)) {
+        endpoint.published = published(network, endpoint, ports);
+    }
+    for (network, endpoint) in &joined {
+        let mut there = live::endpoints(home, &network.id)?;
+        there.push(endpoint.clone());
+        networks.save_endpoints(&network.id, &there)?;
+    }
+    let done = ground.inside(|| {
+        for (at, (network, endpoint)) in joined.iter().enumerate() {
+            let gateways = if ways_out.contains(&at) { own_gateways(&joined, &ways_out, at) } else { Vec::new() };
+            plug_in(home, network, endpoint, &gateways, namespace)?;
+        }
+        let all: Vec<Published> = joined.iter().flat_map(|(_, endpoint)| endpoint.published.clone()).collect();
+        if all.is_empty() { Ok(()) } else { nat::publish(&network::table(home), &all) }
+    });
+    if let Err(e) = done {
+        let _ = detach_held(&networks, who.id, Some(&ground));
+        return Err(e);
+    }
+    Ok(joined.into_iter().map(|(_, endpoint)| endpoint).collect())
+}
+
+/// One pair of links, from the network's bridge to the container.
+///
+/// # Errors
+/// Denied without CAP_NET_ADMIN; Conflict for a link's name.
+pub fn plug_in(home: &Home, network: &Network, endpoint: &Endpoint, gateways: &[IpAddr], namespace: BorrowedFd) -> Result<()> {
+    let doing = || format!("join the network {}", network.name);
+    let bridge = networks_link(home, network)?;
+    let host = Socket::open(libc::NETLINK_ROUTE).doing(doing)?;
+    let inside = Socket::open_in(namespace, libc::NETLINK_ROUTE).doing(doing)?;
+    let wanted = Veth {
+        name: &endpoint.link,
+        bridge,
+        inside: &endpoint.inside,
+        mac: endpoint.mac_bytes(),
+        addresses: &endpoint.addresses,
+        gateways,
+        mtu: network.mtu,
+    };
+    veth::connect(&host, &inside, namespace, &wanted)
+}
+
+/// The networks through which the container reaches the rest of the world, the best first: those with the highest priority, then by name.
+fn ways_out(joined: &[(Network, Endpoint)], wanted: &[Attachment]) -> Vec<usize> {
+    let mut ways: Vec<usize> = (0..joined.len()).filter(|at| !joined[*at].0.internal).collect();
+    ways.sort_by(|a, b| wanted[*b].priority.cmp(&wanted[*a].priority).then_with(|| joined[*a].0.name.cmp(&joined[*b].0.name)));
+    ways
+}
+
+/// The default routes that lead through this one: those that no better way gives already.
+fn own_gateways(joined: &[(Network, Endpoint)], ways: &[usize], at: usize) -> Vec<IpAddr> {
+    let better = || ways.iter().take_while(|way| **way != at).flat_map(|way| &joined[*way].1.gateways);
+    let mine = joined[at].1.gateways.iter().copied();
+    mine.filter(|gateway| !better().any(|other| other.is_ipv4() == gateway.is_ipv4())).collect()
+}
+
+/// Where the host's ports lead, for the kernel: those that are open at an address which others than the host itself can reach.
+fn published(network: &Network, endpoint: &Endpoint, ports: &[Held]) -> Vec<Published> {
+    let mut published = Vec::new();
+    for held in ports.iter().filter(|held| !held.address.ip().is_loopback()) {
+        let is_v4 = held.address.is_ipv4();
+        let Some(to) = endpoint.addresses.iter().find(|cidr| cidr.address.is_ipv4() == is_v4).filter(|_| !network.internal) else { continue };
+        published.push(Published {
+            host: Some(held.address.ip()).filter(|ip| !ip.is_unspecified()),
+            host_port: held.address.port(),
+            protocol: held.protocol,
+            to: SocketAddr::new(to.address, held.container),
+        });
+    }
+    published
+}
+
+/// Takes a container off all networks; its namespace is about to go, and its links with it. Nothing to do is fine.
+///
+/// # Errors
+/// EACCES; Denied without CAP_NET_ADMIN.
+pub fn detach(home: &Home, container: &str) -> Result<()> {
+    // A look without the lock: nobody else puts a container on a network while we clear up behind it.
+    match live::of_container(home, container)?.is_empty() {
+        true => Ok(()),
+        false => detach_held(&network::lock(home)?, container, None),
+    }
+}
+
+fn detach_held(networks: &Networks, container: &str, ground: Option<&Ground>) -> Result<()> {
+    let home = networks.home;
+    let endpoints = live::of_container(home, container)?;
+    let present = if ground.is_none() { ground::present(home)? } else { None };
+    if let Some(ground) = ground.or(present.as_ref()) {
+        ground.inside(|| unplug(home, &endpoints))?;
+    }
+    // Only now are the addresses free.
+    for endpoint in &endpoints {
+        let mut there = live::endpoints(home, &endpoint.network)?;
+        there.retain(|other| other.container != container);
+        networks.save_endpoints(&endpoint.network, &there)?;
+    }
+    Ok(())
+}
+
+/// The host's side of endpoints whose container is dead. The links vanish with its namespace, some moments later; until then they are silent.
+fn unplug(home: &Home, endpoints: &[Endpoint]) -> Result<()> {
+    let host = Socket::open(libc::NETLINK_ROUTE).doing(|| "leave the networks".into())?;
+    let mut first_error: Option<Error> = None;
+    let mut note = |result: Result<()>| first_error = first_error.take().or(result.err());
+    let published: Vec<Published> = endpoints.iter().flat_map(|endpoint| endpoint.published.clone()).collect();
+    if !published.is_empty() {
+        note(nat::unpublish(&network::table(home), &published));
+    }
+    endpoints.iter().for_each(|endpoint| note(veth::silence(&host, &endpoint.link)));
+    // Only what was let in or led out is remembered by the kernel, and would be led to whoever gets the address next.
+    let addresses: Vec<IpAddr> = endpoints.iter().flat_map(|endpoint| &endpoint.addresses).map(|cidr| cidr.address).collect();
+    note(conntrack::forget(&addresses));
+    first_error.map_or(Ok(()), Err)
+}
+
+/// Takes a running container off one network: its pair of links goes at once.
+///
+/// # Errors
+/// EACCES; Denied without CAP_NET_ADMIN.
+pub fn detach_one(networks: &Networks, endpoint: &Endpoint) -> Result<()> {
+    let home = networks.home;
+    if let Some(ground) = ground::present(home)? {
+        ground.inside(|| {
+            unplug(home, std::slice::from_ref(endpoint))?;
+            let host = Socket::open(libc::NETLINK_ROUTE).doing(|| format!("leave the network {}", endpoint.network_name))?;
+            link::delete(&host, &endpoint.link)
+        })?;
+    }
+    let mut there = live::endpoints(home, &endpoint.network)?;
+    there.retain(|other| other.container != endpoint.container);
+    networks.save_endpoints(&endpoint.network, &there)
+}
+
+/// The better default routes of a container after its networks have changed.
+///
+/// # Errors
+/// ENODEV, EPERM.
+pub fn set_routes(home: &Home, container: &str, wanted: &[Attachment], namespace: &OwnedFd) -> Result<()> {
+    let mut joined = Vec::new();
+    let mut attachments = Vec::new();
+    for endpoint in live::of_container(home, container)? {
+        attachments.push(wanted.iter().find(|a| a.network == endpoint.network).cloned().unwrap_or_default());
+        joined.push((network::load(home, &endpoint.network)?, endpoint));
+    }
+    let ways = ways_out(&joined, &attachments);
+    let inside = Socket::open_in(namespace.as_fd(), libc::NETLINK_ROUTE).doing(|| "set the default route".into())?;
+    for at in ways.iter().copied() {
+        let gateways = own_gateways(&joined, &ways, at);
+        if !gateways.is_empty() {
+            veth::set_gateways(&inside, &joined[at].1.inside, &gateways)?;
+        }
+    }
+    Ok(())
+}
