@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, connect, socket};
 
 use super::message::{self, Code, Read as Packet, Reply};
 use super::stream::Stream;
@@ -224,11 +224,11 @@ impl AsFd for Link {
 fn start_to_connect(server: SocketAddr) -> std::io::Result<TcpStream> {
     let family = if server.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket(family, SockType::Stream, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
-    let address: SockaddrStorage = match server {
-        SocketAddr::V4(server) => server.into(),
-        SocketAddr::V6(server) => server.into(),
+    let connected = match server {
+        SocketAddr::V4(server) => connect(socket.as_raw_fd(), &SockaddrIn::from(server)),
+        SocketAddr::V6(server) => connect(socket.as_raw_fd(), &SockaddrIn6::from(server)),
     };
-    match connect(socket.as_raw_fd(), &address) {
+    match connected {
         Ok(()) | Err(Errno::EINPROGRESS) => Ok(socket.into()),
         Err(errno) => Err(errno.into()),
     }
