@@ -12,7 +12,7 @@ use super::networks::network;
 use super::record::Record;
 use super::request::{NetworkMode, Request};
 use crate::error::{Doing, Result};
-use crate::network::dns::resolv_conf::{self, ResolvConf};
+use crate::network::dns::resolv_conf::{self, Nameserver, ResolvConf};
 
 /// Where the program's questions for names go.
 pub struct Resolver {
@@ -122,29 +122,27 @@ fn gateway(home: &Home, record: &Record) -> Option<IpAddr> {
 /// # Errors
 /// EACCES.
 pub fn resolver(home: &Home, request: &Request, record: &Record) -> Result<Resolver> {
-    let of_host = resolv_conf::host();
+    let of_host = resolv_conf::host()?;
+    let own: Vec<Nameserver> = request.dns.servers.iter().map(|address| Nameserver { address: *address, zone: None }).collect();
+    let or = |servers: &[Nameserver]| if own.is_empty() { servers.to_vec() } else { own.clone() };
     if record.network != NetworkMode::Own {
-        let nameservers = or(&request.dns.servers, &of_host.nameservers);
-        return Ok(Resolver { text: written(request, &of_host, nameservers, false), upstream: None, forwards: true });
+        return Ok(Resolver { text: written(request, &of_host, or(&of_host.nameservers), false), upstream: None, forwards: true });
     }
     let networks: Vec<_> = record.networks.iter().filter_map(|attachment| network::load(home, &attachment.network).ok()).collect();
     let forwards = networks.iter().any(|network| !network.internal);
     if !networks.iter().any(|network| network.has_names()) {
-        let reachable = or(&request.dns.servers, &resolv_conf::host_without_loopback().nameservers);
+        let reachable = or(&resolv_conf::host_without_loopback()?.nameservers);
         if !reachable.is_empty() {
             return Ok(Resolver { text: written(request, &of_host, reachable, false), upstream: None, forwards });
         }
         // The host asks itself (127.0.0.53, say), where the container can't reach it: its monitor can.
     }
-    let upstream = or(&request.dns.servers, &of_host.nameservers).into_iter().map(|server| SocketAddr::new(server, 53)).collect();
-    Ok(Resolver { text: written(request, &of_host, vec![EMBEDDED], true), upstream: Some(upstream), forwards })
+    let upstream = or(&of_host.nameservers).iter().filter_map(Nameserver::socket_address).collect();
+    let embedded = vec![Nameserver { address: EMBEDDED, zone: None }];
+    Ok(Resolver { text: written(request, &of_host, embedded, true), upstream: Some(upstream), forwards })
 }
 
-fn or(first: &[IpAddr], second: &[IpAddr]) -> Vec<IpAddr> {
-    if first.is_empty() { second.to_vec() } else { first.to_vec() }
-}
-
-fn written(request: &Request, of_host: &ResolvConf, nameservers: Vec<IpAddr>, embedded: bool) -> String {
+fn written(request: &Request, of_host: &ResolvConf, nameservers: Vec<Nameserver>, embedded: bool) -> String {
     let dns = &request.dns;
     // `--dns-search .` means none at all.
     let search = match &dns.search[..] {

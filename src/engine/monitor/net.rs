@@ -103,7 +103,7 @@ impl Net {
     /// Does what can be done.
     pub fn ready(&mut self, home: &Home) {
         if let (Some(server), Some(zone)) = (&mut self.server, &mut self.zone) {
-            server.ready(zone.names());
+            server.ready(&mut || zone.names());
         }
         if self.proxy.is_none() && self.somebody_calls() {
             // A failure is the caller's: whoever connects again tries again.

@@ -23,8 +23,8 @@ use crate::error::{Doing, Error, Result};
 use crate::network::nat::{self, Published};
 use crate::network::ports::Held;
 use crate::network::veth::{self, Veth};
-use crate::network::{conntrack, link};
-use crate::sys::netlink::Socket;
+use crate::network::{self as net, conntrack};
+use crate::sys::netlink;
 
 /// The network namespace of a process.
 ///
@@ -80,8 +80,8 @@ pub fn attach(home: &Home, who: &Who, wanted: &[Attachment], namespace: Borrowed
 pub fn plug_in(home: &Home, network: &Network, endpoint: &Endpoint, gateways: &[IpAddr], namespace: BorrowedFd) -> Result<()> {
     let doing = || format!("join the network {}", network.name);
     let bridge = networks_link(home, network)?;
-    let host = Socket::open(libc::NETLINK_ROUTE).doing(doing)?;
-    let inside = Socket::open_in(namespace, libc::NETLINK_ROUTE).doing(doing)?;
+    let host = net::open()?;
+    let inside = netlink::open_in(namespace, netlink::NETLINK_ROUTE).doing(doing)?;
     let wanted = Veth {
         name: &endpoint.link,
         bridge,
@@ -90,6 +90,7 @@ pub fn plug_in(home: &Home, network: &Network, endpoint: &Endpoint, gateways: &[
         addresses: &endpoint.addresses,
         gateways,
         mtu: network.mtu,
+        isolated: !network.icc,
     };
     veth::connect(&host, &inside, namespace, &wanted)
 }
@@ -154,7 +155,7 @@ fn detach_held(networks: &Networks, container: &str, ground: Option<&Ground>) ->
 
 /// The host's side of endpoints whose container is dead. The links vanish with its namespace, some moments later; until then they are silent.
 fn unplug(home: &Home, endpoints: &[Endpoint]) -> Result<()> {
-    let host = Socket::open(libc::NETLINK_ROUTE).doing(|| "leave the networks".into())?;
+    let host = net::open()?;
     let mut first_error: Option<Error> = None;
     let mut note = |result: Result<()>| first_error = first_error.take().or(result.err());
     let published: Vec<Published> = endpoints.iter().flat_map(|endpoint| endpoint.published.clone()).collect();
@@ -177,8 +178,8 @@ pub fn detach_one(networks: &Networks, endpoint: &Endpoint) -> Result<()> {
     if let Some(ground) = ground::present(home)? {
         ground.inside(|| {
             unplug(home, std::slice::from_ref(endpoint))?;
-            let host = Socket::open(libc::NETLINK_ROUTE).doing(|| format!("leave the network {}", endpoint.network_name))?;
-            link::delete(&host, &endpoint.link)
+            let host = net::open()?;
+            veth::disconnect(&host, &endpoint.link)
         })?;
     }
     let mut there = live::endpoints(home, &endpoint.network)?;
@@ -198,12 +199,10 @@ pub fn set_routes(home: &Home, container: &str, wanted: &[Attachment], namespace
         joined.push((network::load(home, &endpoint.network)?, endpoint));
     }
     let ways = ways_out(&joined, &attachments);
-    let inside = Socket::open_in(namespace.as_fd(), libc::NETLINK_ROUTE).doing(|| "set the default route".into())?;
-    for at in ways.iter().copied() {
-        let gateways = own_gateways(&joined, &ways, at);
-        if !gateways.is_empty() {
-            veth::set_gateways(&inside, &joined[at].1.inside, &gateways)?;
-        }
+    let inside = netlink::open_in(namespace.as_fd(), netlink::NETLINK_ROUTE).doing(|| "set the default route".into())?;
+    for (at, (_, endpoint)) in joined.iter().enumerate() {
+        let gateways = if ways.contains(&at) { own_gateways(&joined, &ways, at) } else { Vec::new() };
+        veth::set_gateways(&inside, &gateways, &endpoint.inside)?;
     }
     Ok(())
 }

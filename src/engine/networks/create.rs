@@ -161,7 +161,7 @@ fn check_name(name: &str) -> Result<()> {
 fn subnets(home: &Home, wanted: &Wanted, id: &str, there: &[Network]) -> Result<Vec<Subnet>> {
     let mut subnets: Vec<Subnet> = Vec::new();
     for cidr in &wanted.subnets {
-        let subnet = cidr.network();
+        let subnet = Cidr::new(cidr.network(), cidr.prefix);
         let doing = || format!("use the subnet {cidr}");
         let most = if subnet.address.is_ipv4() { 30 } else { 126 };
         if subnet.prefix > most || subnet.prefix == 0 {
@@ -172,7 +172,7 @@ fn subnets(home: &Home, wanted: &Wanted, id: &str, there: &[Network]) -> Result<
         }
         pools::refuse_overlap(home, &subnet, there)?;
         let gateway = wanted.gateways.iter().copied().find(|gateway| subnet.contains(*gateway)).unwrap_or_else(|| pools::first_host(&subnet));
-        let range = wanted.ranges.iter().copied().find(|range| subnet.overlaps(range)).map(|range| range.network());
+        let range = wanted.ranges.iter().copied().find(|range| subnet.overlaps(range)).map(|range| Cidr::new(range.network(), range.prefix));
         let reserved = wanted.reserved.iter().filter(|(_, address)| subnet.contains(*address)).cloned().collect();
         subnets.push(Subnet { subnet, gateway, range, reserved });
     }
@@ -193,7 +193,7 @@ fn refuse_strays(wanted: &Wanted, subnets: &[Subnet]) -> Result<()> {
     if let Some(gateway) = wanted.gateways.iter().find(|gateway| !wanted.subnets.iter().any(|subnet| subnet.contains(**gateway))) {
         return Err(Error::invalid(doing(), format!("no matching subnet for gateway {gateway}")));
     }
-    let lies_within = |range: &Cidr| subnets.iter().any(|s| s.subnet.contains(range.network().address) && s.subnet.prefix <= range.prefix);
+    let lies_within = |range: &Cidr| subnets.iter().any(|s| s.subnet.contains(range.network()) && s.subnet.prefix <= range.prefix);
     if let Some(range) = wanted.ranges.iter().find(|range| !lies_within(range)) {
         return Err(Error::invalid(doing(), format!("no matching subnet for range {range}")));
     }

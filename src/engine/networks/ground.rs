@@ -8,10 +8,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::engine::home::Home;
-use crate::error::{Class, Doing, Error, Result};
+use crate::error::{Class, Error, Result};
 use crate::network::cidr::Cidr;
-use crate::network::{address, link};
-use crate::sys::netlink::Socket;
+use crate::network::{self, address};
 
 /// A network namespace with bridges; None is the one in which this process is.
 #[must_use]
@@ -66,8 +65,8 @@ pub fn known_ranges(home: &Home) -> Result<Vec<Cidr>> {
 }
 
 fn ranges_here() -> Result<Vec<Cidr>> {
-    let socket = Socket::open(libc::NETLINK_ROUTE).doing(|| "ask the kernel for its routes".into())?;
-    let mut known: Vec<Cidr> = link::routes(&socket)?.into_iter().map(|route| route.destination).filter(|range| range.prefix > 0).collect();
-    known.extend(address::addresses(&socket)?.into_iter().map(|address| address.cidr.network()));
+    let socket = network::open()?;
+    let mut known: Vec<Cidr> = address::routes(&socket)?.into_iter().map(|route| route.destination).filter(|range| range.prefix > 0).collect();
+    known.extend(address::addresses(&socket)?.into_iter().map(|address| Cidr::new(address.cidr.network(), address.cidr.prefix)));
     Ok(known)
 }

@@ -227,14 +227,14 @@ fn address(network: &Network, subnet: &Subnet, there: &[Endpoint], asked: Option
 
 /// The network's own address, and in IPv4 the one that means all.
 fn is_border(subnet: &Cidr, address: IpAddr) -> bool {
-    let last = (subnet.address.is_ipv4() && subnet.prefix < 31).then(|| subnet.broadcast()).flatten();
-    let first = (subnet.prefix < if subnet.address.is_ipv4() { 31 } else { 127 }).then(|| subnet.network().address);
+    let last = (subnet.address.is_ipv4() && subnet.prefix < 31).then(|| subnet.broadcast());
+    let first = (subnet.prefix < if subnet.address.is_ipv4() { 31 } else { 127 }).then(|| subnet.network());
     first == Some(address) || last == Some(address)
 }
 
 /// All addresses of a range, the lowest first.
 fn hosts(range: &Cidr) -> impl Iterator<Item = IpAddr> + use<> {
-    let (first, bits) = match range.network().address {
+    let (first, bits) = match range.network() {
         IpAddr::V4(first) => (u128::from(u32::from(first)), 32 - u32::from(range.prefix)),
         IpAddr::V6(first) => (u128::from(first), 128 - u32::from(range.prefix)),
     };

@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use super::live::{self, Endpoint};
 use super::network;
@@ -20,7 +21,7 @@ pub struct Zone {
     files: Vec<Seen>,
     /// What this container calls others by itself (`--link`): name, container's ID.
     links: Vec<(String, String)>,
-    names: Names,
+    names: Rc<Names>,
 }
 
 /// A file of endpoints as it was when it was read.
@@ -36,7 +37,7 @@ impl Zone {
         let named = record.networks.iter().filter_map(|a| network::load(home, &a.network).ok()).filter(|network| network.has_names());
         let files = named.map(|network| Seen { path: live::file(home, &network.id), file: None, network: network.name });
         let links = record.networks.iter().flat_map(|a| a.links.clone()).collect();
-        let mut zone = Zone { files: files.collect(), links, names: Names::new() };
+        let mut zone = Zone { files: files.collect(), links, names: Rc::new(Names::new()) };
         zone.read();
         zone
     }
@@ -47,11 +48,11 @@ impl Zone {
     }
 
     /// The names as they are at this moment.
-    pub fn names(&mut self) -> &Names {
+    pub fn names(&mut self) -> Rc<Names> {
         if self.files.iter().any(Seen::is_old) {
             self.read();
         }
-        &self.names
+        Rc::clone(&self.names)
     }
 
     fn read(&mut self) {
@@ -73,7 +74,7 @@ impl Zone {
                 }
             }
         }
-        self.names = names;
+        self.names = Rc::new(names);
     }
 }
 

@@ -48,7 +48,7 @@ pub fn unique_local(id: &str) -> Subnet {
 
 /// The first address behind the network's own: the gateway, where nobody says another.
 pub fn first_host(subnet: &Cidr) -> IpAddr {
-    match subnet.network().address {
+    match subnet.network() {
         IpAddr::V4(address) => IpAddr::V4(Ipv4Addr::from(u32::from(address) + 1)),
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) + 1)),
     }
