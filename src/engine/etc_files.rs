@@ -48,9 +48,14 @@ pub fn write(home: &Home, record: &Record, request: &Request, hostname: &str) ->
 /// # Errors
 /// ENOSPC.
 pub fn write_hosts(home: &Home, record: &Record, request: &Request, endpoints: &[Endpoint]) -> Result<()> {
-    let dir = home.container(&record.id);
-    let hostname = std::fs::read_to_string(dir.join("hostname")).unwrap_or_default();
-    put(&dir.join("hosts"), &hosts(home, record, request, hostname.trim_end(), endpoints))
+    let hostname = hostname(home, &record.id).unwrap_or_default();
+    put(&home.container(&record.id).join("hosts"), &hosts(home, record, request, &hostname, endpoints))
+}
+
+/// The name that a container calls itself; None when it was never started.
+pub fn hostname(home: &Home, id: &str) -> Option<String> {
+    let text = std::fs::read_to_string(home.container(id).join("hostname")).ok()?;
+    Some(text.trim_end().to_string())
 }
 
 /// Both, when the networks of a running container have changed. Its own additions to its hosts file go.

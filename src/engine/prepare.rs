@@ -75,7 +75,7 @@ fn shared_network(home: &Home, record: &Record) -> Result<Option<SharedNetwork>>
         let why = format!("cannot join network of a non running container: {}", other.id);
         Error::new(Class::Conflict, format!("start {}", record.name), why).hint(format!("onggi start {}", other.name))
     })?;
-    let hostname = std::fs::read_to_string(home.container(&other.id).join("hostname")).unwrap_or_default().trim_end().to_string();
+    let hostname = etc_files::hostname(home, &other.id).unwrap_or_default();
     Ok(Some(SharedNetwork { namespace: format!("/proc/{}/ns/net", init.pid).into(), hostname }))
 }
 

@@ -44,7 +44,7 @@ pub fn start(home: &Home, id: &str, attach: Option<Attach>, warning: &mut dyn Fn
             Some((tell @ Tell::Attached { .. }, fds)) => streams = handed(&tell, fds),
             Some((Tell::Started { init }, _)) => return Ok(attach.map(|_| Attached { init, socket, streams })),
             Some((Tell::Failed(e), _)) => return Err(*e),
-            Some((Tell::Exited { .. }, _)) => {}
+            Some((Tell::Exited { .. } | Tell::Done, _)) => {}
             None => return Err(Error::new(Class::System, doing(), "its monitor ended without a word (out of memory?)")),
         }
     }

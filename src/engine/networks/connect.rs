@@ -12,7 +12,7 @@ use crate::engine::home::Home;
 use crate::engine::monitor::control;
 use crate::engine::record::{self, Record};
 use crate::engine::request::{Attachment, NetworkMode};
-use crate::engine::{config, events};
+use crate::engine::{etc_files, events};
 use crate::error::{Class, Error, Result};
 
 /// Puts a container on one more network.
@@ -58,7 +58,7 @@ fn plug_in(home: &Home, network: &Network, record: &Record, wanted: &Attachment,
     let networks = network::lock(home)?;
     let used: Vec<String> = live::of_container(home, &record.id)?.into_iter().map(|endpoint| endpoint.inside).collect();
     let inside = (0..).map(|n| format!("eth{n}")).find(|name| !used.contains(name)).unwrap_or_default();
-    let hostname = config::own_hostname(home, record);
+    let hostname = etc_files::hostname(home, &record.id);
     let who = Who { id: &record.id, name: &record.name, hostname: hostname.as_deref() };
     let endpoint = networks.place(network, &who, wanted, &inside)?;
     let mut there = live::endpoints(home, &network.id)?;
