@@ -10,6 +10,7 @@ pub mod child_mount;
 pub mod fd;
 pub mod fs;
 pub mod ids;
+pub mod inet;
 pub mod mount;
 pub mod namespace;
 pub mod path;
