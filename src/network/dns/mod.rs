@@ -7,6 +7,7 @@
 
 pub mod message;
 pub mod names;
+pub mod redirect;
 pub mod resolv_conf;
 mod stream;
 mod upstream;
