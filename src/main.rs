@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use onggi::cli::container::{self, Container, Noun};
 use onggi::cli::images::{self, Image, Images};
 use onggi::cli::system::{self, System};
+use onggi::cli::volume::{self, Verb};
 use onggi::cli::{complain, complete, doctor, events, info, man, oci, slips};
 use onggi::engine::rootless;
 use onggi::error::Result;
@@ -70,6 +71,12 @@ enum Command {
     Image {
         #[command(subcommand)]
         verb: Image,
+    },
+    /// Folders that outlive their containers
+    #[command(after_help = "Example:\n  onggi volume ls")]
+    Volume {
+        #[command(subcommand)]
+        verb: Verb,
     },
     /// Show the version
     #[command(after_help = "Example:\n  onggi version --format '{{.Client.Version}}'")]
@@ -154,6 +161,10 @@ fn dispatch(onggi: Onggi) -> Result<u8> {
         Command::Image { verb } => {
             prepare(false)?;
             images::image(verb)
+        }
+        Command::Volume { verb } => {
+            prepare(false)?;
+            volume::volume(&verb)
         }
         Command::Tour(args) => {
             prepare(true)?;

@@ -24,6 +24,7 @@ pub mod life;
 pub mod limits;
 pub mod logs;
 pub mod man;
+pub mod mounts;
 pub mod oci;
 pub mod oci_events;
 pub mod oci_exec;

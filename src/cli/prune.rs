@@ -8,12 +8,12 @@ use std::time::SystemTime;
 use clap::Args;
 
 use super::filter::Filters;
-use super::{human, image_remove, say};
+use super::{human, image_remove, say, volume};
 use crate::clock;
 use crate::engine::home::Home;
-use crate::engine::prune;
 use crate::engine::record::Record;
-use crate::error::{Doing, Result};
+use crate::engine::{prune, volumes};
+use crate::error::{Doing, Error, Result};
 use crate::image::store::Store;
 
 #[derive(Debug, Args)]
@@ -31,6 +31,9 @@ pub struct SystemPruneArgs {
     /// All images that no container was made from, not only those without a name
     #[arg(short, long)]
     all: bool,
+    /// Anonymous volumes that no container uses, too
+    #[arg(long)]
+    volumes: bool,
     #[command(flatten)]
     which: PruneArgs,
 }
@@ -67,24 +70,35 @@ pub fn containers(args: &PruneArgs) -> Result<u8> {
     say(format_args!("Total reclaimed space: {}", human::size(pruned.bytes)))
 }
 
-/// Removes all containers that don't run, and then the images that nobody needs.
+/// Removes all containers that don't run, with `--volumes` the anonymous volumes that nobody uses then, and the images that nobody needs.
 ///
 /// # Errors
 /// Invalid for a filter.
 pub fn system(args: &SystemPruneArgs) -> Result<u8> {
     let is_meant = args.which.is_meant()?;
+    let filters = Filters::parse(&args.which.filter, &["until", "label", "label!"])?;
+    if args.volumes && filters.has("until") {
+        return Err(Error::invalid("use --volumes", "the \"until\" filter is not supported with \"--volumes\""));
+    }
+    let volumes = if args.volumes { "  - all anonymous volumes not used by at least one container\n" } else { "" };
     let images = if args.all { "all images without at least one container associated to them" } else { "all dangling images" };
-    let warning = format!("WARNING! This will remove:\n  - all stopped containers\n  - {images}\n");
+    let warning = format!("WARNING! This will remove:\n  - all stopped containers\n{volumes}  - {images}\n");
     if !args.which.force && !agreed(&warning)? {
         return Ok(0);
     }
     let home = Home::open()?;
     let pruned = prune::containers(&home, &is_meant)?;
     list("Deleted Containers:", &pruned.ids)?;
+    let mut freed = pruned.bytes;
+    if args.volumes {
+        let pruned = volumes::prune(&home, &volume::is_meant(false, filters.clone()))?;
+        list("Deleted Volumes:", &pruned.ids)?;
+        freed += pruned.bytes;
+    }
     let store = Store::open(&home.data)?;
     let (removed, bytes) = image_remove::unneeded(&home, &store, args.all, &args.which.filter)?;
     list("Deleted Images:", &removed)?;
-    say(format_args!("Total reclaimed space: {}", human::size(pruned.bytes + bytes)))
+    say(format_args!("Total reclaimed space: {}", human::size(freed + bytes)))
 }
 
 /// A title and lines, when there are any.

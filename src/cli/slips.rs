@@ -13,7 +13,6 @@ const ABSENT: &[(&str, &str)] = &[
     ("login", LOAD),
     ("build", "this version reads no Dockerfiles: `onggi commit` makes an image of a container, `onggi import` one of files"),
     ("network", "this version knows the networks none and host: `onggi run --network host …`"),
-    ("volume", "this version has no named volumes: `onggi run -v /a/folder:/there …` binds a folder of this machine"),
     ("compose", "this version starts containers one by one: `onggi run -d --name web …`"),
     ("-p", PUBLISH),
     ("-P", PUBLISH),

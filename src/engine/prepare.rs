@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::config::{self, Defaults, Facts};
 use super::home::Home;
 use super::record::{Definition, layer_dirs};
-use super::{create, etc_files, users};
+use super::{create, etc_files, users, volume_mounts};
 use crate::error::{Doing, Result};
 use crate::image::snapshot::{self, Mounted};
 use crate::runtime::bundle::{self, Bundle};
@@ -20,6 +20,8 @@ pub struct Prepared {
     pub bundle: Bundle,
     /// The root file system, mounted and attached nowhere; None when it is a copy in the bundle.
     pub rootfs: Option<OwnedFd>,
+    /// The volumes, by their destinations.
+    pub trees: Vec<(PathBuf, OwnedFd)>,
     /// Why the layers were copied instead of stacked.
     pub warning: Option<String>,
 }
@@ -44,10 +46,12 @@ pub fn prepare(home: &Home, id: &str, definition: &Definition) -> Result<Prepare
         files,
         init: if request.init { Some(create::install_init(home)?) } else { None },
         rootless: home.rootless,
+        volumes: &home.volumes(),
     };
     let spec = config::spec(request, &facts)?;
+    let trees = volume_mounts::trees(home, id, &request.mounts)?;
     bundle::write(&dir, &spec)?;
-    Ok(Prepared { bundle: Bundle { dir, spec }, rootfs, warning })
+    Ok(Prepared { bundle: Bundle { dir, spec }, rootfs, trees, warning })
 }
 
 /// The layers stacked: a mount attached nowhere and the place where it shall be, or a copy.
