@@ -9,7 +9,7 @@ pub mod runtime;
 pub mod image;
 pub mod network;
 
-pub mod network;
+pub mod volume;
 
 pub mod engine;
 pub mod inspect;

@@ -8,6 +8,7 @@ use onggi::cli::container::{self, Container, Noun};
 use onggi::cli::images::{self, Image, Images};
 use onggi::cli::networks::{self, Networks};
 use onggi::cli::system::{self, System};
+use onggi::cli::volume::{self, Verb};
 use onggi::cli::{complain, complete, doctor, events, info, man, oci, slips};
 use onggi::engine::rootless;
 use onggi::error::Result;
@@ -77,6 +78,12 @@ enum Command {
     Network {
         #[command(subcommand)]
         verb: Networks,
+    },
+    /// Folders that outlive their containers
+    #[command(after_help = "Example:\n  onggi volume ls")]
+    Volume {
+        #[command(subcommand)]
+        verb: Verb,
     },
     /// Show the version
     #[command(after_help = "Example:\n  onggi version --format '{{.Client.Version}}'")]
@@ -165,6 +172,10 @@ fn dispatch(onggi: Onggi) -> Result<u8> {
         Command::Network { verb } => {
             prepare(false)?;
             networks::networks(&verb)
+        }
+        Command::Volume { verb } => {
+            prepare(false)?;
+            volume::volume(&verb)
         }
         Command::Tour(args) => {
             prepare(true)?;

@@ -16,6 +16,7 @@ use crate::engine::record;
 use crate::error::{Doing, Result};
 use crate::image::reference::Reference;
 use crate::image::store::Store;
+use crate::volume;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -60,7 +61,7 @@ pub fn answer(command: fn() -> Command) {
     }
 }
 
-/// Whatever is called CONTAINER or IMAGE in a command's usage is completed with their names.
+/// Whatever is called CONTAINER, VOLUME or IMAGE in a command's usage is completed with their names.
 fn with_names(command: Command) -> Command {
     let command = command.mut_args(|arg| {
         let names = arg.get_value_names().unwrap_or_default();
@@ -69,6 +70,8 @@ fn with_names(command: Command) -> Command {
             |name: &str| names.iter().any(|known| known.as_str() == name) || (names.is_empty() && arg.get_id().as_str().eq_ignore_ascii_case(name));
         if asks_for("CONTAINER") {
             arg.add(ArgValueCandidates::new(containers))
+        } else if asks_for("VOLUME") {
+            arg.add(ArgValueCandidates::new(volumes))
         } else if asks_for("IMAGE") {
             arg.add(ArgValueCandidates::new(images))
         } else {
@@ -82,6 +85,12 @@ fn containers() -> Vec<CompletionCandidate> {
     let Ok(home) = Home::find() else { return Vec::new() };
     let records = record::list(&home, true).unwrap_or_default();
     records.into_iter().map(|record| CompletionCandidate::new(record.name).help(Some(record.image.into()))).collect()
+}
+
+fn volumes() -> Vec<CompletionCandidate> {
+    let Ok(home) = Home::find() else { return Vec::new() };
+    let known = volume::list(&home.volumes()).unwrap_or_default();
+    known.into_iter().map(|volume| CompletionCandidate::new(volume.name)).collect()
 }
 
 fn images() -> Vec<CompletionCandidate> {

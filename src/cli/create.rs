@@ -10,10 +10,10 @@ use clap::Args;
 use super::limits::LimitArgs;
 use super::networking::{self, NetworkArgs};
 use super::values::{self, device, namespace, nanoseconds, restart, ulimit};
-use super::{size, volume};
+use super::{mounts, size};
 use crate::engine::create::{self, Notice};
 use crate::engine::home::Home;
-use crate::engine::request::{Health, HostDevice, Limits, Namespace, Request, Restart, SeccompChoice, Security};
+use crate::engine::request::{Health, HostDevice, Limits, Namespace, Request, Restart, SeccompChoice, Security, Volume};
 use crate::error::{Class, Doing, Error, Result};
 use crate::runtime::signal;
 use crate::runtime::spec::Rlimit;
@@ -98,10 +98,13 @@ pub struct CreateArgs {
     /// Size of /dev/shm
     #[arg(long, value_name = "BYTES", value_parser = size::bytes)]
     shm_size: Option<i64>,
-    /// Bind a folder or file of the host: /host:/container[:ro]
-    #[arg(short, long, value_name = "SOURCE:TARGET")]
+    /// Mount a volume, or bind a folder or file of the host: NAME:/container[:ro], /host:/container
+    #[arg(short, long, value_name = "[SOURCE:]TARGET")]
     volume: Vec<String>,
-    /// A mount in long form: type=bind,source=/host,target=/container,readonly
+    /// Mount what another container has mounted: CONTAINER[:ro]
+    #[arg(long, value_name = "CONTAINER")]
+    volumes_from: Vec<String>,
+    /// A mount in long form: type=volume,source=NAME,target=/container,readonly; also bind and tmpfs
     #[arg(long, value_name = "KEY=VALUE,…")]
     mount: Vec<String>,
     #[command(flatten)]
@@ -230,19 +233,6 @@ pub fn tell(notice: Notice, cidfile: &Cidfile) {
 /// # Errors
 /// Invalid for options that contradict each other.
 pub fn request(args: &CreateArgs) -> Result<Request> {
-    let mut mounts = Vec::new();
-    for text in &args.volume {
-        mounts.push(volume::short(text)?);
-    }
-    for text in &args.mount {
-        mounts.push(volume::long(text)?);
-    }
-    for text in &args.tmpfs {
-        mounts.push(volume::tmpfs(text)?);
-    }
-    if let Some(twice) = mounts.iter().enumerate().find(|(i, m)| mounts[..*i].iter().any(|other| other.target() == m.target())) {
-        return Err(Error::invalid("mount volumes", format!("duplicate mount point: {}", twice.1.target().display())));
-    }
     let mut request = Request {
         image: args.image.clone(),
         command: args.command.clone(),
@@ -268,7 +258,8 @@ pub fn request(args: &CreateArgs) -> Result<Request> {
         stdin_once: false,
         security: security(args)?,
         limits: Limits { oom_score_adj: args.oom_score_adj, rlimits: args.ulimit.clone(), ..args.limits.limits()? },
-        mounts,
+        mounts: mounted(args)?,
+        volumes_from: args.volumes_from.iter().map(|text| mounts::from(text)).collect::<Result<_>>()?,
         devices: args.device.clone(),
         sysctls: args.sysctl.iter().map(|text| values::required_pair("--sysctl", text)).collect::<Result<_>>()?,
         pid: args.pid.unwrap_or_default(),
@@ -280,6 +271,17 @@ pub fn request(args: &CreateArgs) -> Result<Request> {
     };
     networking::fill(&args.networking, &mut request)?;
     Ok(request)
+}
+
+fn mounted(args: &CreateArgs) -> Result<Vec<Volume>> {
+    let short = args.volume.iter().map(|text| mounts::short(text));
+    let long = args.mount.iter().map(|text| mounts::long(text));
+    let tmpfs = args.tmpfs.iter().map(|text| mounts::tmpfs(text));
+    let all = short.chain(long).chain(tmpfs).collect::<Result<Vec<_>>>()?;
+    match all.iter().enumerate().find(|(i, mount)| all[..*i].iter().any(|other| other.target() == mount.target())) {
+        Some((_, twice)) => Err(Error::invalid("mount volumes", format!("duplicate mount point: {}", twice.target().display()))),
+        None => Ok(all),
+    }
 }
 
 fn health(args: &CreateArgs) -> Health {

@@ -1,4 +1,4 @@
-//! `onggi inspect`: all that is known of containers and images, in Docker's JSON.
+//! `onggi inspect`: all that is known of containers, images and volumes, in Docker's JSON.
 //!
 //! Read: docker-inspect(1).
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::template::Template;
-use super::{complain, image_look, say};
+use super::{complain, image_look, say, volume};
 use crate::engine::describe::{self, Description};
 use crate::engine::home::Home;
 use crate::engine::{names, networks, sweep};
@@ -22,10 +22,10 @@ pub struct InspectArgs {
     /// Show how much the container has written, too
     #[arg(short, long)]
     size: bool,
-    /// Only things of this kind: container, image, network
-    #[arg(long, value_name = "KIND", value_parser = ["container", "image", "network"])]
+    /// Only things of this kind: container, image, network, volume
+    #[arg(long, value_name = "KIND", value_parser = ["container", "image", "network", "volume"])]
     r#type: Option<String>,
-    /// Container or image: its name, or (the beginning of) its ID
+    /// Container, image or volume: its name, or (the beginning of) its ID
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
 }
@@ -41,11 +41,15 @@ pub fn inspect(args: &InspectArgs) -> Result<u8> {
     let found = args.names.iter().map(|name| match args.r#type.as_deref() {
         Some("image") => image(&store, name),
         Some("network") => network(&home, name),
+        Some("volume") => volume(&home, name),
         Some(_) => container(&home, name, args.size),
         // A container is what people mean first.
         None => match container(&home, name, args.size) {
             Err(e) if e.class == Class::NotFound => match image(&store, name) {
-                Err(e) if e.class == Class::NotFound => network(&home, name),
+                Err(e) if e.class == Class::NotFound => match network(&home, name) {
+                    Err(e) if e.class == Class::NotFound => volume(&home, name),
+                    found => found,
+                },
                 found => found,
             },
             found => found,
@@ -61,6 +65,7 @@ enum Object {
     Container(Box<Description>),
     Image(Value),
     Network(Value),
+    Volume(Value),
 }
 
 fn container(home: &Home, name: &str, size: bool) -> Result<Object> {
@@ -75,6 +80,10 @@ fn image(store: &Store, name: &str) -> Result<Object> {
 fn network(home: &Home, name: &str) -> Result<Object> {
     let found = networks::network::find(home, name).and_then(|network| networks::describe::network(home, &network));
     found.map(Object::Network).map_err(|e| if e.class == Class::NotFound { no_such(name) } else { e })
+}
+
+fn volume(home: &Home, name: &str) -> Result<Object> {
+    volume::facts(home, name).map(Object::Volume).map_err(|e| if e.class == Class::NotFound { no_such(name) } else { e })
 }
 
 /// Prints objects as one JSON list, as JSON a line, or each by a template. Those that aren't there are told at the end.
@@ -107,7 +116,7 @@ pub fn print<T: Serialize>(objects: impl Iterator<Item = Result<T>>, format: Opt
 /// Docker's words, which scripts look for.
 fn no_such(name: &str) -> Error {
     Error::new(Class::NotFound, format!("inspect {name}"), format!("No such object: {name}"))
-        .hint("`onggi ps -a` lists the containers that there are, `onggi images` the images")
+        .hint("`onggi ps -a` lists the containers that there are, `onggi images` the images, `onggi volume ls` the volumes")
 }
 
 fn value(object: &impl Serialize) -> Result<Value> {

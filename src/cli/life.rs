@@ -172,7 +172,7 @@ pub struct RmArgs {
     /// Remove those that run, too (they are ended with SIGKILL); one that isn't there is no failure
     #[arg(short, long)]
     force: bool,
-    /// Remove their anonymous volumes, too; this version makes none
+    /// Remove their anonymous volumes, too, unless other containers use them
     #[arg(short, long)]
     volumes: bool,
     #[command(flatten)]
@@ -200,8 +200,7 @@ pub fn rm(args: &RmArgs) -> Result<u8> {
             }
             found => found?,
         };
-        // Volumes have no life of their own yet: `-v` has nothing to remove beside the container.
-        remove::remove(&home, &record, args.force)?;
+        remove::remove(&home, &record, args.force, args.volumes)?;
         say(name)
     })
 }

@@ -24,6 +24,7 @@ pub mod life;
 pub mod limits;
 pub mod logs;
 pub mod man;
+pub mod mounts;
 pub mod networking;
 pub mod networks;
 pub mod oci;

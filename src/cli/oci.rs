@@ -307,7 +307,8 @@ fn create(store: &Store, args: &CreateArgs, global: &Global, foreground: bool) -
         rootless: global.rootless.parse().ok(),
         ends_with_maker: false,
     };
-    let created = lifecycle::create(store, Request { id: args.id.clone(), bundle, choices, rootfs: None, stdio: None, console, meanwhile: None })?;
+    let request = Request { id: args.id.clone(), bundle, choices, rootfs: None, trees: Vec::new(), stdio: None, console, meanwhile: None };
+    let created = lifecycle::create(store, request)?;
     for warning in &created.warnings {
         log(global, "warning", warning);
         let _ = writeln!(std::io::stderr(), "onggi-runtime: warning: {warning}");

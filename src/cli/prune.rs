@@ -8,13 +8,13 @@ use std::time::SystemTime;
 use clap::Args;
 
 use super::filter::Filters;
-use super::{human, image_remove, networks, say};
+use super::{human, image_remove, networks, say, volume};
 use crate::clock;
 use crate::engine::home::Home;
 use crate::engine::networks::prune as networks_prune;
-use crate::engine::prune;
 use crate::engine::record::Record;
-use crate::error::{Doing, Result};
+use crate::engine::{prune, volumes};
+use crate::error::{Doing, Error, Result};
 use crate::image::store::Store;
 
 #[derive(Debug, Args)]
@@ -32,6 +32,9 @@ pub struct SystemPruneArgs {
     /// All images that no container was made from, not only those without a name
     #[arg(short, long)]
     all: bool,
+    /// Anonymous volumes that no container uses, too
+    #[arg(long)]
+    volumes: bool,
     #[command(flatten)]
     which: PruneArgs,
 }
@@ -68,15 +71,20 @@ pub fn containers(args: &PruneArgs) -> Result<u8> {
     say(format_args!("Total reclaimed space: {}", human::size(pruned.bytes)))
 }
 
-/// Removes all containers that don't run, and then the images that nobody needs.
+/// Removes all containers that don't run, with `--volumes` the anonymous volumes that nobody uses then, and the images that nobody needs.
 ///
 /// # Errors
 /// Invalid for a filter.
 pub fn system(args: &SystemPruneArgs) -> Result<u8> {
     let is_meant = args.which.is_meant()?;
+    let filters = Filters::parse(&args.which.filter, &["until", "label", "label!"])?;
+    if args.volumes && filters.has("until") {
+        return Err(Error::invalid("use --volumes", "the \"until\" filter is not supported with \"--volumes\""));
+    }
+    let volumes = if args.volumes { "  - all anonymous volumes not used by at least one container\n" } else { "" };
     let images = if args.all { "all images without at least one container associated to them" } else { "all dangling images" };
     let unused = "all networks not used by at least one container";
-    let warning = format!("WARNING! This will remove:\n  - all stopped containers\n  - {unused}\n  - {images}\n");
+    let warning = format!("WARNING! This will remove:\n  - all stopped containers\n  - {unused}\n{volumes}  - {images}\n");
     if !args.which.force && !agreed(&warning)? {
         return Ok(0);
     }
@@ -84,10 +92,16 @@ pub fn system(args: &SystemPruneArgs) -> Result<u8> {
     let pruned = prune::containers(&home, &is_meant)?;
     list("Deleted Containers:", &pruned.ids)?;
     list("Deleted Networks:", &networks_prune::prune(&home, &networks::meant(&args.which.filter)?)?)?;
+    let mut freed = pruned.bytes;
+    if args.volumes {
+        let pruned = volumes::prune(&home, &volume::is_meant(false, filters.clone()))?;
+        list("Deleted Volumes:", &pruned.ids)?;
+        freed += pruned.bytes;
+    }
     let store = Store::open(&home.data)?;
     let (removed, bytes) = image_remove::unneeded(&home, &store, args.all, &args.which.filter)?;
     list("Deleted Images:", &removed)?;
-    say(format_args!("Total reclaimed space: {}", human::size(pruned.bytes + bytes)))
+    say(format_args!("Total reclaimed space: {}", human::size(freed + bytes)))
 }
 
 /// A title and lines, when there are any.

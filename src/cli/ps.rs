@@ -17,7 +17,7 @@ use crate::engine::home::Home;
 use crate::engine::record::{self, Record, Status};
 use crate::engine::networks::describe as describe_networks;
 use crate::engine::request::{Attachment, Volume};
-use crate::engine::{describe, names, sweep};
+use crate::engine::{describe, names, sweep, volumes};
 use crate::error::{Error, Result};
 use crate::id;
 use crate::image;
@@ -209,6 +209,7 @@ impl Patterns {
 fn is_volume(volume: &Volume, value: &str) -> bool {
     let source = match volume {
         Volume::Bind { source, .. } => source.to_str(),
+        Volume::Named(named) => Some(named.name.as_str()),
         Volume::Tmpfs { .. } => None,
     };
     source == Some(value) || volume.target().to_str() == Some(value)
@@ -246,7 +247,7 @@ fn row(record: &Record, status: Status, no_trunc: bool) -> Map<String, Value> {
         "Size": "0B",
         "Labels": labels.join(","),
         "Mounts": sources.join(","),
-        "LocalVolumes": "0",
+        "LocalVolumes": volumes::named(&record.volumes).count().to_string(),
         "Networks": describe_networks::names(record).join(","),
         "_labels": record.labels.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect::<Map<String, Value>>(),
     });
@@ -265,13 +266,12 @@ fn image_word(record: &Record, no_trunc: bool) -> String {
 }
 
 fn mount_word(volume: &Volume, no_trunc: bool) -> Option<String> {
-    match volume {
-        Volume::Bind { source, .. } => {
-            let source = source.display().to_string();
-            Some(if no_trunc { source } else { shortened(&source, 15) })
-        }
-        Volume::Tmpfs { .. } => None,
-    }
+    let source = match volume {
+        Volume::Bind { source, .. } => source.display().to_string(),
+        Volume::Named(named) => named.name.clone(),
+        Volume::Tmpfs { .. } => return None,
+    };
+    Some(if no_trunc { source } else { shortened(&source, 15) })
 }
 
 /// So many letters at most, the last being `…` when some are missing.

@@ -12,7 +12,6 @@ const ABSENT: &[(&str, &str)] = &[
     ("search", LOAD),
     ("login", LOAD),
     ("build", "this version reads no Dockerfiles: `onggi commit` makes an image of a container, `onggi import` one of files"),
-    ("volume", "this version has no named volumes: `onggi run -v /a/folder:/there …` binds a folder of this machine"),
     ("compose", "this version starts containers one by one: `onggi run -d --name web …`"),
     ("help", "`onggi --help` lists the commands, `onggi run --help` tells all about one"),
 ];

@@ -18,10 +18,10 @@ pub enum System {
     /// Start the containers whose restart policy says so, as after the machine's start
     #[command(after_help = "Example:\n  onggi system boot --unit | sudo tee /etc/systemd/system/onggi.service\n  sudo systemctl enable onggi")]
     Boot(BootArgs),
-    /// Show how much room images and containers take
+    /// Show how much room images, containers and volumes take
     #[command(after_help = "Example:\n  onggi system df")]
     Df(info::DfArgs),
-    /// Remove containers that don't run, and images that nobody needs
+    /// Remove containers that don't run, images that nobody needs, and with --volumes anonymous volumes
     #[command(after_help = "Example:\n  onggi system prune -f")]
     Prune(SystemPruneArgs),
     /// Show counts and facts of this engine and this machine

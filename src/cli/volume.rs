@@ -1,141 +1,233 @@
-//! `-v`, `--mount` and `--tmpfs`: three ways to say what is mounted where.
+//! `onggi volume`: folders that outlive their containers.
 //!
-//! Read: docker run(1) `--volume`, `--mount`.
+//! Read: docker-volume(1).
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 
-use crate::engine::request::Volume;
-use crate::error::{Doing, Error, Result};
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
 
-const PROPAGATIONS: [&str; 6] = ["shared", "rshared", "slave", "rslave", "private", "rprivate"];
+use super::filter::Filters;
+use super::table::{self, Column, Listing};
+use super::{complain, each, human, inspect, prune, say, values};
+use crate::engine::home::Home;
+use crate::engine::{sweep, volumes};
+use crate::error::{Class, Error, Result};
+use crate::id;
+use crate::volume::{self, ANONYMOUS, Volume};
 
-/// `/host:/container[:ro,rslave]`
+/// What can be done with volumes.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Make a volume
+    #[command(after_help = "Examples:\n  onggi volume create db\n  onggi volume create -o type=tmpfs -o device=tmpfs -o o=size=64m scratch")]
+    Create(CreateArgs),
+    /// Show all that is known of volumes
+    #[command(after_help = "Example:\n  onggi volume inspect -f '{{.Mountpoint}}' db")]
+    Inspect(InspectArgs),
+    /// List volumes
+    #[command(visible_alias = "list", after_help = "Example:\n  onggi volume ls -f dangling=true")]
+    Ls(LsArgs),
+    /// Remove the volumes that no container uses
+    #[command(after_help = "Example:\n  onggi volume prune -f\n\nWithout -a only anonymous ones go; a volume with a name is never removed unasked.")]
+    Prune(PruneArgs),
+    /// Remove volumes, with all that is in them
+    #[command(visible_alias = "remove", after_help = "Example:\n  onggi volume rm db")]
+    Rm(RmArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// Who keeps it; the only one is local
+    #[arg(short, long, default_value = "local")]
+    driver: String,
+    /// A label to find it by: tier=db
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
+    /// What to mount in its stead: type=…, device=…, o=… as for mount(8)
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    opt: Vec<String>,
+    /// Its name; a volume without one is anonymous
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// How to show it: json, or a Go template such as '{{.Mountpoint}}'
+    #[arg(short, long, value_name = "FORM")]
+    format: Option<String>,
+    /// Volume, by its name
+    #[arg(required = true, value_name = "VOLUME")]
+    names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct LsArgs {
+    /// Only those that fit: dangling=true, name=db, label=tier=db, driver=local
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// How to show them: table, json, 'table TEMPLATE' or a Go template such as '{{.Name}}'
+    #[arg(long, value_name = "FORM")]
+    format: Option<String>,
+    /// Print names alone
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RmArgs {
+    /// One that isn't there is no failure; one in use stays
+    #[arg(short, long)]
+    force: bool,
+    /// Volume, by its name
+    #[arg(required = true, value_name = "VOLUME")]
+    names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// Those with a name, too
+    #[arg(short, long)]
+    all: bool,
+    /// Don't ask
+    #[arg(short, long)]
+    force: bool,
+    /// Only those that fit: label=KEY[=VALUE], label!=KEY[=VALUE], all=true
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+}
+
+/// Does it: the exit code.
 ///
 /// # Errors
-/// Invalid.
-pub fn short(text: &str) -> Result<Volume> {
-    let doing = || format!("use --volume {text}");
-    let parts: Vec<&str> = text.split(':').collect();
-    let (source, target, options) = match parts[..] {
-        [source, target] => (source, target, ""),
-        [source, target, options] => (source, target, options),
-        [_] => return Err(Error::invalid(doing(), "this version knows bind mounts only: write /host:/container")),
-        _ => return Err(Error::invalid(doing(), "it has too many colons; write /host:/container[:ro]")),
+/// Those of the verb.
+pub fn volume(verb: &Verb) -> Result<u8> {
+    match verb {
+        Verb::Create(args) => create(args),
+        Verb::Inspect(args) => inspect(args),
+        Verb::Ls(args) => ls(args),
+        Verb::Prune(args) => remove_unused(args),
+        Verb::Rm(args) => rm(args),
+    }
+}
+
+fn create(args: &CreateArgs) -> Result<u8> {
+    let home = Home::open()?;
+    let mut labels: BTreeMap<String, String> = args.label.iter().map(|text| values::pair(text)).collect();
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => {
+            labels.insert(ANONYMOUS.into(), String::new());
+            id::random()?
+        }
     };
-    let source = match source {
-        "" => return Err(Error::invalid(doing(), "invalid volume specification: the source is empty")),
-        // A relative path is meant from here when it looks like one.
-        source if source.starts_with('/') || source.starts_with('.') || source.starts_with('~') => std::path::absolute(source).doing(doing)?,
-        name => return Err(Error::invalid(doing(), format!("{name:?} names a volume, and this version knows bind mounts only; write a path"))),
+    if args.driver != "local" {
+        let why = format!("create {name}: error looking up volume plugin {:?}: plugin not found", args.driver);
+        return Err(Error::new(Class::NotFound, format!("create the volume {name}"), why).hint("the only driver is local"));
+    }
+    let options = args.opt.iter().map(|text| values::required_pair("--opt", text)).collect::<Result<_>>()?;
+    volumes::create(&home, &name, labels, options)?;
+    say(name)
+}
+
+fn inspect(args: &InspectArgs) -> Result<u8> {
+    let home = Home::open()?;
+    inspect::print(args.names.iter().map(|name| facts(&home, name)), args.format.as_deref())
+}
+
+/// A volume in Docker's words.
+///
+/// # Errors
+/// NotFound.
+pub fn facts(home: &Home, name: &str) -> Result<Value> {
+    let volume = volume::load(&home.volumes(), name)?;
+    let or_null = |map: &BTreeMap<String, String>| if map.is_empty() { Value::Null } else { json!(map) };
+    Ok(json!({
+        "CreatedAt": volume.created,
+        "Driver": "local",
+        "Labels": or_null(&volume.labels),
+        "Mountpoint": volume::data(&home.volumes(), name),
+        "Name": volume.name,
+        "Options": or_null(&volume.options),
+        "Scope": "local",
+    }))
+}
+
+const COLUMNS: [Column; 2] = [Column { header: "DRIVER", field: "Driver" }, Column { header: "VOLUME NAME", field: "Name" }];
+const HEADERS: &[(&str, &str)] =
+    &[("Scope", "SCOPE"), ("Mountpoint", "MOUNTPOINT"), ("Labels", "LABELS"), ("Links", "LINKS"), ("Size", "SIZE"), ("Status", "STATUS")];
+
+fn ls(args: &LsArgs) -> Result<u8> {
+    let filters = Filters::parse(&args.filter, &["dangling", "driver", "label", "name"])?;
+    let dangling = filters.switch("dangling")?;
+    let home = Home::open()?;
+    let users = dangling.map(|_| volumes::users(&home)).transpose()?;
+    let is_wanted = |volume: &Volume| {
+        let is_used = users.as_ref().is_some_and(|users| !volumes::users_of(users, &volume.name).is_empty());
+        dangling.is_none_or(|dangling| dangling != is_used)
+            && filters.any("name", |part| volume.name.contains(part))
+            && filters.any("driver", |driver| driver == "local")
+            && filters.labels(labels(volume))
     };
-    let (mut read_only, mut propagation) = (false, None);
-    for option in options.split(',').filter(|option| !option.is_empty()) {
-        match option {
-            "ro" => read_only = true,
-            "rw" => read_only = false,
-            _ if PROPAGATIONS.contains(&option) => propagation = Some(option.to_string()),
-            // SELinux labels of the content: without SELinux there is nothing to label, as with Docker.
-            "z" | "Z" if !crate::runtime::labels::selinux_is_on() => {}
-            _ => return Err(Error::invalid(doing(), format!("invalid mode: {option}"))),
-        }
-    }
-    Ok(Volume::Bind { source, target: target_of(target, &doing())?, read_only, propagation, make_source: true })
+    let rows = volume::list(&home.volumes())?.iter().filter(|volume| is_wanted(volume)).map(|volume| row(&home, volume)).collect();
+    let listing = Listing { columns: COLUMNS.to_vec(), headers: HEADERS, rows };
+    table::print(&listing, args.format.as_deref(), args.quiet.then_some("Name")).map(|()| 0)
 }
 
-/// `type=bind,source=/host,target=/container,readonly`
-///
-/// # Errors
-/// Invalid, NotFound.
-pub fn long(text: &str) -> Result<Volume> {
-    let doing = || format!("use --mount {text}");
-    let (mut kind, mut source, mut target, mut read_only, mut propagation) = ("volume", None, None, false, None);
-    let mut options = Vec::new();
-    for field in text.split(',') {
-        let (key, value) = field.split_once('=').map_or((field, None), |(key, value)| (key, Some(value)));
-        match (key.to_ascii_lowercase().as_str(), value) {
-            ("type", Some(value)) => kind = value,
-            ("source" | "src", Some(value)) => source = Some(value),
-            ("target" | "dst" | "destination", Some(value)) => target = Some(value),
-            ("readonly" | "ro", None | Some("true" | "1")) => read_only = true,
-            ("readonly" | "ro", Some("false" | "0")) => read_only = false,
-            ("bind-propagation", Some(value)) if PROPAGATIONS.contains(&value) => propagation = Some(value.to_string()),
-            ("tmpfs-size", Some(value)) => options.push(format!("size={}", super::size::bytes(value).map_err(|why| Error::invalid(doing(), why))?)),
-            ("tmpfs-mode", Some(value)) => options.push(format!("mode={value}")),
-            _ => return Err(Error::invalid(doing(), format!("unexpected key or value {field:?}"))),
-        }
-    }
-    let target = target_of(target.ok_or_else(|| Error::invalid(doing(), "target is required"))?, &doing())?;
-    match kind {
-        "tmpfs" => {
-            options.extend(read_only.then(|| "ro".to_string()));
-            Ok(Volume::Tmpfs { target, options })
-        }
-        "bind" => {
-            let source: PathBuf = source.ok_or_else(|| Error::invalid(doing(), "source is required"))?.into();
-            if !source.is_absolute() {
-                return Err(Error::invalid(doing(), format!("{} is not an absolute path", source.display())));
-            }
-            std::fs::metadata(&source).doing(|| format!("bind {}", source.display()))?;
-            Ok(Volume::Bind { source, target, read_only, propagation, make_source: false })
-        }
-        other => Err(Error::invalid(doing(), format!("type {other:?} is neither bind nor tmpfs, which this version knows"))),
-    }
+fn labels(volume: &Volume) -> impl Iterator<Item = (&str, &str)> + Clone {
+    volume.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()))
 }
 
-/// `/place[:size=64m,mode=700]`
-///
-/// # Errors
-/// Invalid.
-pub fn tmpfs(text: &str) -> Result<Volume> {
-    let (target, options) = text.split_once(':').unwrap_or((text, ""));
-    let doing = format!("use --tmpfs {text}");
-    let options: Vec<String> = options.split(',').filter(|option| !option.is_empty()).map(String::from).collect();
-    for option in &options {
-        let known = matches!(
-            option.as_str(),
-            "rw" | "ro" | "nosuid" | "suid" | "nodev" | "dev" | "noexec" | "exec" | "noatime" | "nodiratime" | "relatime" | "strictatime" | "sync"
-        );
-        let sized = ["size=", "mode=", "uid=", "gid=", "nr_inodes=", "nr_blocks="].iter().any(|key| option.starts_with(key));
-        if !known && !sized {
-            return Err(Error::invalid(doing, format!("invalid tmpfs option: {option}")));
-        }
-    }
-    Ok(Volume::Tmpfs { target: target_of(target, &doing)?, options })
+fn row(home: &Home, volume: &Volume) -> Value {
+    let words: Vec<String> = labels(volume).map(|(key, value)| format!("{key}={value}")).collect();
+    json!({
+        "Availability": "N/A",
+        "Driver": "local",
+        "Group": "N/A",
+        "Labels": words.join(","),
+        "Links": "N/A",
+        "Mountpoint": volume::data(&home.volumes(), &volume.name),
+        "Name": volume.name,
+        "Scope": "local",
+        "Size": "N/A",
+        "Status": "N/A",
+        "_labels": volume.labels.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect::<Map<String, Value>>(),
+    })
 }
 
-fn target_of(text: &str, doing: &str) -> Result<PathBuf> {
-    let target = PathBuf::from(text);
-    match target.is_absolute() && target.file_name().is_some() && !text.contains("/..") {
-        // As few slashes as needed, so that places can be compared.
-        true => Ok(target.components().collect()),
-        false => Err(Error::invalid(doing, format!("invalid mount path: {text:?} must be absolute, and not /"))),
-    }
+fn rm(args: &RmArgs) -> Result<u8> {
+    let home = Home::open()?;
+    each(&args.names, |name| match volumes::remove(&home, name) {
+        Err(e) if args.force && e.class == Class::NotFound => {
+            complain(&e);
+            Ok(0)
+        }
+        removed => removed.and_then(|()| say(name)),
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_three_forms_say_the_same() {
-        let bind = Volume::Bind { source: "/a".into(), target: "/b".into(), read_only: true, propagation: None, make_source: true };
-        assert_eq!(short("/a:/b:ro").unwrap(), bind);
-        assert_eq!(short("/a:/b//:ro").unwrap(), bind);
-        assert_eq!(
-            long("type=bind,src=/,dst=/b,readonly").unwrap(),
-            Volume::Bind { source: "/".into(), target: "/b".into(), read_only: true, propagation: None, make_source: false }
-        );
-        assert_eq!(tmpfs("/t:size=1m").unwrap(), Volume::Tmpfs { target: "/t".into(), options: vec!["size=1m".into()] });
+fn remove_unused(args: &PruneArgs) -> Result<u8> {
+    let filters = Filters::parse(&args.filter, &["all", "label", "label!"])?;
+    let all = args.all || filters.switch("all")? == Some(true);
+    let which = if all { "all" } else { "anonymous" };
+    if !args.force && !prune::agreed(&format!("WARNING! This will remove {which} local volumes not used by at least one container."))? {
+        return Ok(0);
     }
+    let home = Home::open()?;
+    sweep::sweep(&home)?;
+    let pruned = volumes::prune(&home, &is_meant(all, filters))?;
+    prune::list("Deleted Volumes:", &pruned.ids)?;
+    say(format_args!("Total reclaimed space: {}", human::size(pruned.bytes)))
+}
 
-    #[test]
-    fn what_makes_no_sense_is_refused_by_name() {
-        for wrong in ["", "/a", "data:/b", "/a:b", "/a:/", "/a:/b:rx", "/a:/b:ro:more", "/a:/b/../c"] {
-            assert!(short(wrong).is_err(), "{wrong}");
-        }
-        for wrong in ["type=bind,src=/", "type=bind,dst=/b", "type=npipe,dst=/b", "nonsense", "type=bind,src=/surely/not/there,dst=/b"] {
-            assert!(long(wrong).is_err(), "{wrong}");
-        }
-        assert!(tmpfs("/t:wrong").is_err());
+/// Which volumes go, used or not: without `all` only anonymous ones, and of these those with the labels that were asked for.
+pub fn is_meant(all: bool, filters: Filters) -> impl Fn(&Volume) -> bool {
+    move |volume| {
+        let has = |wanted: &String| {
+            let (key, value) = wanted.split_once('=').map_or((wanted.as_str(), None), |(key, value)| (key, Some(value)));
+            volume.labels.get(key).is_some_and(|own| value.is_none_or(|value| own == value))
+        };
+        (all || volume.labels.contains_key(ANONYMOUS)) && filters.labels(labels(volume)) && !filters.values("label!").iter().any(has)
     }
 }

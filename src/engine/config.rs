@@ -2,10 +2,10 @@
 //!
 //! See it: `config.json` in the container's folder. Read: config.md, docker run(1), moby's `oci/defaults.go` for what Docker takes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::devices;
-use super::request::{Limits, NetworkMode, Request, SeccompChoice, Volume};
+use super::request::{Below, Limits, NetworkMode, Request, SeccompChoice, Volume};
 use crate::error::{Error, Result};
 use crate::image::manifest::{ContainerConfig, Healthcheck};
 use crate::runtime::spec::{
@@ -49,6 +49,8 @@ pub struct Facts<'a> {
     /// The host's file that is `/sbin/docker-init`.
     pub init: Option<PathBuf>,
     pub rootless: bool,
+    /// The folder of all volumes.
+    pub volumes: &'a Path,
 }
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -210,18 +212,27 @@ fn mounts(request: &Request, facts: &Facts) -> Vec<Mount> {
     for volume in volumes {
         // A mount of the user's own replaces ours of the same place (`--tmpfs /dev/shm`).
         mounts.retain(|mount| mount.destination != *volume.target());
-        mounts.push(volume_mount(volume));
+        mounts.push(volume_mount(volume, facts.volumes));
     }
     mounts
 }
 
-fn volume_mount(volume: &Volume) -> Mount {
+fn volume_mount(volume: &Volume, volumes: &Path) -> Mount {
     match volume {
-        Volume::Bind { source, target, read_only, propagation, .. } => {
-            // `ro` means all of it: a mount below the source would stay writable otherwise (Docker does so since 25).
-            let mut options = vec!["rbind", propagation.as_deref().unwrap_or("rprivate")];
-            options.push(if *read_only { "rro" } else { "rw" });
+        Volume::Bind { source, target, read_only, propagation, below, .. } => {
+            let mut options = vec![if *below == Below::Disabled { "bind" } else { "rbind" }, propagation.as_deref().unwrap_or("rprivate")];
+            options.push(match (read_only, below) {
+                (false, _) => "rw",
+                (true, Below::Writable) => "ro",
+                // `ro` means all of it: a mount below the source would stay writable otherwise (Docker does so since 25).
+                (true, _) => "rro",
+            });
             bind(source.clone(), target.clone(), &options)
+        }
+        // The source is for people: what is bound is the tree that was opened for it.
+        Volume::Named(named) => {
+            let source = volumes.join(&named.name).join("_data").join(named.subpath.as_deref().unwrap_or(Path::new("")));
+            bind(source, named.target.clone(), &["rbind", "rprivate", if named.read_only { "rro" } else { "rw" }])
         }
         Volume::Tmpfs { target, options } => {
             let mut all = vec!["noexec".to_string(), "nosuid".into(), "nodev".into()];

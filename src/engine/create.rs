@@ -14,6 +14,7 @@ use super::names;
 use super::networks;
 use super::record::{self, Definition, Record, State};
 use super::request::{Attachment, NetworkMode, Request, Restart, Volume};
+use super::volumes;
 use crate::error::{Class, Doing, Error, Result};
 use crate::image::store::Store;
 use crate::image::{self, Image};
@@ -49,10 +50,14 @@ pub fn create(home: &Home, request: &Request, starter: Option<ProcessId>, notice
     // Until the record says that its layers are needed, nobody collects them.
     let _held = store.hold()?;
     let image = image(&store, &request.image, notice)?;
+    let mut request = request.clone();
+    volumes::resolve(home, &mut request, &image.config.config)?;
+    let request = &request;
     let mut record = new_record(request, &image, starter)?;
     join(home, request, &mut record)?;
     let definition = Definition { request: request.clone(), image: image.config.config.clone(), layers: image.chain.clone() };
     make_sources(request)?;
+    let used = volumes::prepare(home, &request.mounts, &record::layer_dirs(home, &definition))?;
 
     let names = names::lock(home)?;
     let making = home.data.join("making");
@@ -77,6 +82,7 @@ pub fn create(home: &Home, request: &Request, starter: Option<ProcessId>, notice
         return Err(e);
     }
     drop(names);
+    used.keep();
     events::container(home, &record, "create", &[]);
     notice(Notice::Created { id: &record.id });
     Ok(record)

@@ -15,7 +15,9 @@ use super::home::Home;
 use super::networks;
 use super::record::{self, Definition, Probe, Record, Status};
 use super::request::{Namespace, Request, Restart, SeccompChoice, Volume};
+use super::volumes;
 use crate::error::Result;
+use crate::volume;
 
 /// What `inspect` tells of a container, in its order.
 #[derive(Debug, Serialize)]
@@ -104,7 +106,7 @@ pub fn describe(home: &Home, record: &Record, with_size: bool) -> Result<Descrip
         graph_driver: graph_driver(home, record, &definition),
         size_rw: sizes.map(|(written, _)| written),
         size_root_fs: sizes.map(|(_, whole)| whole),
-        mounts: record.volumes.iter().map(mount).collect(),
+        mounts: record.volumes.iter().map(|volume| mount(volume, &home.volumes())).collect(),
         config: own_config(record, &definition),
         network_settings: networks::describe::settings(home, record)?,
     })
@@ -147,7 +149,7 @@ fn host_config(record: &Record, request: &Request) -> Value {
         .iter()
         .filter_map(|volume| match volume {
             Volume::Tmpfs { target, options } => Some((target.display().to_string(), options.join(","))),
-            Volume::Bind { .. } => None,
+            Volume::Bind { .. } | Volume::Named(_) => None,
         })
         .collect();
     let (policy, retries) = match record.restart {
@@ -211,6 +213,7 @@ fn host_config(record: &Record, request: &Request) -> Value {
         "Sysctls": request.sysctls.iter().cloned().collect::<BTreeMap<_, _>>(),
         "Tmpfs": tmpfs,
         "UTSMode": if request.uts == Namespace::Host { "host" } else { "" },
+        "VolumesFrom": listed(&request.volumes_from.iter().map(|(name, mode)| if mode.is_empty() { name.clone() } else { format!("{name}:{mode}") }).collect::<Vec<_>>()),
         "Ulimits": ulimits.collect::<Vec<_>>(),
     })
 }
@@ -221,12 +224,31 @@ fn listed(words: &[String]) -> Value {
 }
 
 fn bind(volume: &Volume) -> Option<String> {
-    let Volume::Bind { source, target, read_only, .. } = volume else { return None };
-    Some(format!("{}:{}{}", source.display(), target.display(), if *read_only { ":ro" } else { "" }))
+    match volume {
+        Volume::Bind { source, target, read_only, .. } => {
+            Some(format!("{}:{}{}", source.display(), target.display(), if *read_only { ":ro" } else { "" }))
+        }
+        Volume::Named(named) if !named.anonymous => {
+            let mode = if named.mode.is_empty() { String::new() } else { format!(":{}", named.mode) };
+            Some(format!("{}:{}{mode}", named.name, named.target.display()))
+        }
+        _ => None,
+    }
 }
 
-fn mount(volume: &Volume) -> Value {
+fn mount(volume: &Volume, volumes: &Path) -> Value {
     match volume {
+        Volume::Named(named) => json!({
+            "Type": "volume",
+            "Name": named.name,
+            "Source": volume::data(volumes, &named.name),
+            "Destination": named.target,
+            "Driver": "local",
+            // Docker's "z" stands for "shared", where there are SELinux labels and where there are none.
+            "Mode": if named.mode.is_empty() && !named.anonymous { "z" } else { &named.mode },
+            "RW": !named.read_only,
+            "Propagation": "",
+        }),
         Volume::Bind { source, target, read_only, propagation, .. } => json!({
             "Type": "bind",
             "Source": source,
@@ -267,6 +289,10 @@ fn own_config(record: &Record, definition: &Definition) -> Value {
         (true, None) => &image.cmd,
     };
     let hostname = request.hostname.clone().unwrap_or_else(|| crate::id::short(&record.id).into());
+    let mut places: Map<String, Value> = image.volumes.clone().into_iter().collect();
+    for named in volumes::named(&record.volumes).filter(|named| named.anonymous) {
+        places.entry(named.target.to_string_lossy()).or_insert(json!({}));
+    }
     let mut config = json!({
         "Hostname": hostname,
         "Domainname": request.domainname.clone().unwrap_or_default(),
@@ -277,7 +303,7 @@ fn own_config(record: &Record, definition: &Definition) -> Value {
         "Env": env,
         "Cmd": listed(command),
         "Image": record.image,
-        "Volumes": if image.volumes.is_empty() { Value::Null } else { json!(image.volumes) },
+        "Volumes": if places.is_empty() { Value::Null } else { places.into() },
         "WorkingDir": request.working_dir.as_ref().map_or_else(|| image.working_dir.clone(), |dir| dir.display().to_string()),
         "Entrypoint": listed(request.entrypoint.as_ref().unwrap_or(&image.entrypoint)),
         "Labels": record.labels.iter().cloned().collect::<BTreeMap<_, _>>(),

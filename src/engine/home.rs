@@ -36,6 +36,7 @@ impl Home {
         for dir in ["containers", "names", "removing"] {
             make(&home.data.join(dir), 0o710)?;
         }
+        make(&home.data.join("volumes"), 0o701)?;
         for dir in ["running", "monitors"] {
             make(&home.run.join(dir), 0o711)?;
         }
@@ -85,6 +86,11 @@ impl Home {
     /// The link from a name to an ID.
     pub fn name(&self, name: &str) -> PathBuf {
         self.data.join("names").join(name)
+    }
+
+    /// The folder of all volumes.
+    pub fn volumes(&self) -> PathBuf {
+        self.data.join("volumes")
     }
 
     /// The runtime's folder.

@@ -37,3 +37,5 @@ pub mod sweep;
 pub mod top;
 pub mod usage;
 pub mod users;
+pub mod volume_mounts;
+pub mod volumes;

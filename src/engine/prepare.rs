@@ -11,7 +11,7 @@ use super::config::{self, Defaults, Facts};
 use super::home::Home;
 use super::record::{self, Definition, Record, layer_dirs};
 use super::request::NetworkMode;
-use super::{create, etc_files, users};
+use super::{create, etc_files, users, volume_mounts};
 use crate::error::{Class, Doing, Error, Result};
 use crate::image::snapshot::{self, Mounted};
 use crate::runtime::bundle::{self, Bundle};
@@ -23,6 +23,8 @@ pub struct Prepared {
     pub rootfs: Option<OwnedFd>,
     /// Its own name; None for the host's.
     pub hostname: Option<String>,
+    /// The volumes, by their destinations.
+    pub trees: Vec<(PathBuf, OwnedFd)>,
     /// Why the layers were copied instead of stacked.
     pub warning: Option<String>,
 }
@@ -55,10 +57,12 @@ pub fn prepare(home: &Home, record: &Record, definition: &Definition) -> Result<
         network: shared.map(|shared| shared.namespace),
         init: if request.init { Some(create::install_init(home)?) } else { None },
         rootless: home.rootless,
+        volumes: &home.volumes(),
     };
     let spec = config::spec(request, &facts)?;
+    let trees = volume_mounts::trees(home, id, &request.mounts)?;
     bundle::write(&dir, &spec)?;
-    Ok(Prepared { bundle: Bundle { dir, spec }, rootfs, warning, hostname })
+    Ok(Prepared { bundle: Bundle { dir, spec }, rootfs, trees, warning, hostname })
 }
 
 /// Another container's network, and the name that goes with it.

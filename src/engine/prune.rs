@@ -28,7 +28,7 @@ pub fn containers(home: &Home, is_meant: &dyn Fn(&Record) -> bool) -> Result<Pru
             continue;
         }
         let bytes = size(home, &record.id);
-        match remove::remove(home, &record, false) {
+        match remove::remove(home, &record, false, false) {
             // Invalid: a record that can't be read doesn't say whether its container runs.
             Err(e) if matches!(e.class, Class::Conflict | Class::NotFound | Class::Invalid) => continue,
             removed => removed?,

@@ -7,16 +7,16 @@ use super::events;
 use super::home::Home;
 use super::networks::live;
 use super::record::{self, Record, Status};
-use super::{names, stop, sweep};
+use super::{names, stop, sweep, volumes};
 use crate::error::{Class, Doing, Error, Result};
 use crate::id;
 use crate::runtime::state::Store;
 
-/// Removes a container; with `force` one that runs, too.
+/// Removes a container; with `force` one that runs, too; with `volumes` its anonymous volumes that no other one uses.
 ///
 /// # Errors
 /// Conflict when it runs, NotFound.
-pub fn remove(home: &Home, record: &Record, force: bool) -> Result<()> {
+pub fn remove(home: &Home, record: &Record, force: bool, volumes: bool) -> Result<()> {
     let record = sweep::settle(home, record.clone())?;
     if record.is_active() {
         if !force {
@@ -39,7 +39,7 @@ pub fn remove(home: &Home, record: &Record, force: bool) -> Result<()> {
         return Err(Error::new(Class::Conflict, format!("remove container \"{}\"", now.name), "it was started meanwhile"));
     }
     sweep::end_of_life(home, &Store::open(&home.oci())?, &now.id, now.state.cgroup.as_ref())?;
-    forget(home, &now.id)?;
+    forget(home, &now.id, volumes)?;
     let _ = std::fs::remove_file(home.running(&now.id));
     drop(held);
     Ok(())
@@ -51,16 +51,17 @@ pub fn remove(home: &Home, record: &Record, force: bool) -> Result<()> {
 /// EBUSY, EACCES.
 pub fn remove_damaged(home: &Home, id: &str) -> Result<()> {
     sweep::end_of_life(home, &Store::open(&home.oci())?, id, None)?;
-    forget(home, id)?;
+    forget(home, id, false)?;
     let _ = std::fs::remove_file(home.running(id));
     Ok(())
 }
 
-/// Removes a container's folder and name; the caller holds it, or is its monitor. What is missing is fine.
+/// Removes a container's folder and name, and with `volumes` its anonymous volumes; the caller holds it, or is its monitor. What is
+/// missing is fine.
 ///
 /// # Errors
 /// EBUSY, EACCES.
-pub fn forget(home: &Home, id: &str) -> Result<()> {
+pub fn forget(home: &Home, id: &str, volumes: bool) -> Result<()> {
     let record = record::load(home, id);
     let gone = home.data.join("removing").join(id);
     let doing = || format!("remove the container {}", id::short(id));
@@ -73,6 +74,9 @@ pub fn forget(home: &Home, id: &str) -> Result<()> {
         // Held, lest somebody takes the name between the look and the removal.
         names::lock(home)?.release(&record.name, id);
         events::container(home, &record, "destroy", &[]);
+        if volumes {
+            volumes::remove_anonymous(home, &record.volumes);
+        }
     }
     match std::fs::remove_dir_all(&gone) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),

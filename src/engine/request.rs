@@ -35,6 +35,9 @@ pub struct Request {
     pub security: Security,
     pub limits: Limits,
     pub mounts: Vec<Volume>,
+    /// Containers whose volumes it has too: name, `ro` or `rw`.
+    #[serde(default)]
+    pub volumes_from: Vec<(String, String)>,
     pub devices: Vec<HostDevice>,
     pub sysctls: Vec<(String, String)>,
     pub hosts: Vec<(String, String)>,
@@ -158,7 +161,11 @@ pub enum Volume {
         propagation: Option<String>,
         /// `-v` makes a folder that is missing, `--mount` refuses.
         make_source: bool,
+        #[serde(default)]
+        below: Below,
     },
+    /// A folder of the engine's own, which outlives the container.
+    Named(NamedVolume),
     Tmpfs {
         target: PathBuf,
         options: Vec<String>,
@@ -169,8 +176,44 @@ impl Volume {
     pub fn target(&self) -> &PathBuf {
         match self {
             Volume::Bind { target, .. } | Volume::Tmpfs { target, .. } => target,
+            Volume::Named(volume) => &volume.target,
         }
     }
+}
+
+/// A volume, as one container has it.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedVolume {
+    /// Empty in a request for an anonymous one, which is named when the container is made.
+    pub name: String,
+    pub target: PathBuf,
+    pub read_only: bool,
+    /// `rm -v` and `--rm` remove it with its last container.
+    pub anonymous: bool,
+    /// It is not filled from the image's folder.
+    pub no_copy: bool,
+    /// A folder or file in it, instead of all of it.
+    pub subpath: Option<PathBuf>,
+    /// Those of the volume, should it have to be made.
+    pub labels: Vec<(String, String)>,
+    pub options: Vec<(String, String)>,
+    /// As it was typed: `ro`, `nocopy` …
+    pub mode: String,
+}
+
+/// What becomes of the mounts below a bound folder.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Below {
+    /// They are there, and read-only with the folder.
+    #[default]
+    Enabled,
+    /// They are not there.
+    Disabled,
+    /// They stay writable.
+    Writable,
+    /// They are read-only, or the kernel can't and it is a failure.
+    Readonly,
 }
 
 /// A device of the host.

@@ -44,7 +44,7 @@ pub fn run(home: &Home, request: &Request, attach: Option<Attach>, notice: &mut 
 fn not_started(home: &Home, id: &str, request: &Request, error: Error) -> Error {
     if request.remove {
         // Its monitor has done so, unless it could not even begin.
-        let _ = remove::forget(home, id);
+        let _ = remove::forget(home, id, true);
     } else {
         let _ = record::change(home, id, |record| record.state.monitor = None);
     }

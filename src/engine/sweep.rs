@@ -9,7 +9,7 @@ use super::events;
 use super::home::Home;
 use super::networks::attach;
 use super::record::{self, Record, Status};
-use super::remove;
+use super::{remove, volumes};
 use crate::clock;
 use crate::error::{Class, Doing, Result};
 use crate::runtime::state::{ProcessId, Store};
@@ -88,7 +88,7 @@ fn clear(home: &Home, store: &Store, id: &str) -> Result<()> {
     end_of_life(home, store, id, record.state.cgroup.as_ref())?;
     let _ = std::fs::remove_file(home.monitors().join(id));
     if record.goes_with_its_end() {
-        remove::forget(home, id)?;
+        remove::forget(home, id, true)?;
         return remove_mark(home, id);
     }
     if record.state.status == Status::Running {
@@ -107,6 +107,7 @@ fn clear(home: &Home, store: &Store, id: &str) -> Result<()> {
     record.state.ports.clear();
     record::save(home, &record)?;
     events::container(home, &record, "die", &[("exitCode", &record.state.exit_code.to_string())]);
+    volumes::events_of(home, &record, "unmount");
     remove_mark(home, id)
 }
 

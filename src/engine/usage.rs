@@ -1,4 +1,4 @@
-//! How much room images and containers take, and how much of it would come free.
+//! How much room images, containers and volumes take, and how much of it would come free.
 //!
 //! See it: `du -sh /var/lib/onggi/*`. Read: docker-system-df(1).
 
@@ -7,9 +7,11 @@ use std::collections::{HashMap, HashSet};
 use super::describe;
 use super::home::Home;
 use super::record::{self, Status};
+use super::volumes;
 use crate::error::Result;
 use crate::image;
 use crate::image::digest::ChainId;
+use crate::volume;
 
 /// One line of `system df`. Bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,11 +23,11 @@ pub struct Usage {
     pub reclaimable: u64,
 }
 
-/// Images, then containers. A layer that several images share is counted once.
+/// Images, containers, volumes. A layer that several images share is counted once.
 ///
 /// # Errors
 /// EACCES; Invalid when the store is damaged.
-pub fn usage(home: &Home) -> Result<(Usage, Usage)> {
+pub fn usage(home: &Home) -> Result<[Usage; 3]> {
     let store = image::store::Store::open(&home.data)?;
     let mut containers = Usage::default();
     let mut used_images = HashSet::new();
@@ -55,5 +57,19 @@ pub fn usage(home: &Home) -> Result<(Usage, Usage)> {
         images.size += size;
         images.reclaimable += if *used { 0 } else { size };
     }
-    Ok((images, containers))
+    Ok([images, containers, volume_usage(home)?])
+}
+
+fn volume_usage(home: &Home) -> Result<Usage> {
+    let users = volumes::users(home)?;
+    let mut usage = Usage::default();
+    for known in volume::list(&home.volumes())? {
+        let size = volumes::size(home, &known);
+        let is_used = !volumes::users_of(&users, &known.name).is_empty();
+        usage.total += 1;
+        usage.active += usize::from(is_used);
+        usage.size += size;
+        usage.reclaimable += if is_used { 0 } else { size };
+    }
+    Ok(usage)
 }

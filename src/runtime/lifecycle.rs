@@ -32,6 +32,8 @@ pub struct Request<'a> {
     pub choices: Choices,
     /// A root file system mounted by the caller and attached nowhere; else root.path is used.
     pub rootfs: Option<OwnedFd>,
+    /// What the caller has opened to be bound, attached nowhere, by its destination in config.json.
+    pub trees: Vec<(PathBuf, OwnedFd)>,
     /// What becomes 0, 1 and 2 of the container's program, when not the caller's own.
     pub stdio: Option<[OwnedFd; 3]>,
     /// Where the master of its terminal is sent.
@@ -67,7 +69,7 @@ pub struct Created {
 ///
 /// # Errors
 /// Conflict for a taken ID, Invalid for a config, and every call that failed on the way; nothing is left behind.
-pub fn create(store: &Store, request: Request) -> Result<Created> {
+pub fn create(store: &Store, mut request: Request) -> Result<Created> {
     fault::role("create");
     state::check_id(&request.id)?;
     let spec = &request.bundle.spec;
@@ -81,7 +83,7 @@ pub fn create(store: &Store, request: Request) -> Result<Created> {
     let filter = linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
     let plan = namespaces::plan(linux)?;
     let rootfs = bundle::rootfs(&request.bundle)?;
-    let prepared = mounts::prepare(spec, &request.bundle.dir)?;
+    let prepared = mounts::prepare(spec, &request.bundle.dir, std::mem::take(&mut request.trees))?;
     let resources = resources_of(linux);
     let place = place_for(linux, &resources, &request)?;
     let rdt = linux.intel_rdt.as_ref().map(|wanted| rdt::place(wanted, &request.id)).transpose()?;

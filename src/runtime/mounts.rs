@@ -34,11 +34,12 @@ pub struct Prepared {
 }
 
 /// Opens, with the caller's rights, what the container's process could not: sources of binds when it lives in a new user namespace
-/// (whose root may not even look into a folder of 0700), and the maps of idmapped mounts.
+/// (whose root may not even look into a folder of 0700), and the maps of idmapped mounts. What the caller has opened already, by its
+/// destination, is in `trees`.
 ///
 /// # Errors
 /// NotFound for a source that isn't there; Invalid for options.
-pub fn prepare(spec: &Spec, bundle: &Path) -> Result<Vec<Prepared>> {
+pub fn prepare(spec: &Spec, bundle: &Path, mut trees: Vec<(PathBuf, OwnedFd)>) -> Result<Vec<Prepared>> {
     let no_linux = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&no_linux);
     let new_user_namespace = linux.namespaces.iter().any(|n| n.kind.flag() == CLONE_NEWUSER);
@@ -52,7 +53,9 @@ pub fn prepare(spec: &Spec, bundle: &Path) -> Result<Vec<Prepared>> {
             let (uids, gids) = idmap_of(wanted, linux, index)?;
             ready.idmap = Some(namespaces::user_namespace_with(|pid| users::write_mappings(pid, uids, gids))?);
         }
-        if is_bind(wanted, &options) && !options.remount && may_mount && (new_user_namespace || idmapped) {
+        if let Some(at) = trees.iter().position(|(destination, _)| *destination == wanted.destination) {
+            ready.tree = Some(trees.swap_remove(at).1);
+        } else if is_bind(wanted, &options) && !options.remount && may_mount && (new_user_namespace || idmapped) {
             because(&MOUNT);
             let tree = bind_tree(wanted, &options, bundle, index)?;
             // It came from the host's mounts: what is mounted there later may come in, nothing may go out.

@@ -11,14 +11,14 @@ pub mod export;
 pub mod instructions;
 mod land;
 pub mod place;
-mod tree;
+pub(super) mod tree;
 mod unpack;
 pub mod view;
 
 use super::events;
 use super::home::Home;
 use super::record::{self, Held, Record, layer_dirs};
-use super::sweep;
+use super::{sweep, volume_mounts};
 use crate::error::{Class, Error, Result};
 use view::{Parts, View};
 
@@ -35,7 +35,7 @@ pub enum Purpose {
 /// # Errors
 /// NotFound when it, or one of its layers, is gone; EPERM.
 pub fn view_of(home: &Home, record: &Record, purpose: Purpose) -> Result<View> {
-    let view = opened(home, record, purpose, View::running, View::at_rest)?;
+    let view = opened(home, record, purpose, true)?;
     let action = if purpose == Purpose::Read { "archive-path" } else { "extract-to-dir" };
     events::container(home, record, action, &[]);
     Ok(view)
@@ -46,18 +46,15 @@ pub fn view_of(home: &Home, record: &Record, purpose: Purpose) -> Result<View> {
 /// # Errors
 /// As [`view_of`].
 pub fn layers_of(home: &Home, record: &Record) -> Result<View> {
-    opened(home, record, Purpose::Read, View::layers_of_running, View::layers_at_rest)
+    opened(home, record, Purpose::Read, false)
 }
 
-type OfRunning = fn(&crate::runtime::state::ProcessId) -> Result<Option<View>>;
-type AtRest = fn(Parts) -> Result<View>;
-
-fn opened(home: &Home, record: &Record, purpose: Purpose, of_running: OfRunning, at_rest: AtRest) -> Result<View> {
+fn opened(home: &Home, record: &Record, purpose: Purpose, with_volumes: bool) -> Result<View> {
     // Started or ended while we look: then it is looked at again.
     for _ in 0..16 {
         let now = sweep::settle(home, record::load(home, &record.id)?)?;
         if let Some(init) = now.state.init.filter(|_| now.is_active())
-            && let Some(view) = of_running(&init)?
+            && let Some(view) = if with_volumes { View::running(&init)? } else { View::layers_of_running(&init)? }
         {
             return Ok(view);
         }
@@ -71,8 +68,11 @@ fn opened(home: &Home, record: &Record, purpose: Purpose, of_running: OfRunning,
             let definition = record::definition(home, &record.id)?;
             let layers = layer_dirs(home, &definition);
             let request = &definition.request;
-            let parts = Parts { dir: &home.container(&record.id), layers: &layers, volumes: &request.mounts, read_only: request.read_only };
-            let view = at_rest(parts)?;
+            // What is looked at without its volumes needs none of them to be there.
+            let volumes = if with_volumes { volume_mounts::trees(home, &record.id, &request.mounts)? } else { Vec::new() };
+            let dir = home.container(&record.id);
+            let parts = Parts { dir: &dir, layers: &layers, mounts: &request.mounts, volumes: &volumes, read_only: request.read_only };
+            let view = if with_volumes { View::at_rest(parts)? } else { View::layers_at_rest(parts)? };
             return Ok(match held {
                 Some(held) => view.holding(held),
                 None => view,

@@ -55,6 +55,15 @@ pub fn folder_alone(from: &OwnedFd, name: &OsStr, to: &OwnedFd) -> Result<()> {
     land::finish_folder(&land::folder(to, name, shown)?, &attributes(from, name, &stat, true), shown)
 }
 
+/// What a folder has besides what is in it, onto one that is there.
+///
+/// # Errors
+/// EPERM, EROFS.
+pub fn folder_itself(from: &OwnedFd, name: &OsStr, to: &OwnedFd) -> Result<()> {
+    let stat = path::stat(from.as_fd()).doing(|| format!("look at {}", name.display()))?;
+    land::finish_folder(to, &attributes(from, name, &stat, true), Path::new(name))
+}
+
 struct Copying<'a> {
     keep_owners: bool,
     /// Where the copy goes, from which `linked` are relative.

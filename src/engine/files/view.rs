@@ -39,7 +39,9 @@ pub struct Parts<'a> {
     pub dir: &'a Path,
     /// The folders of its image's layers, the lowest first.
     pub layers: &'a [PathBuf],
-    pub volumes: &'a [Volume],
+    pub mounts: &'a [Volume],
+    /// Its volumes, open, with the places where they belong.
+    pub volumes: &'a [(PathBuf, OwnedFd)],
     /// It may not write to its root.
     pub read_only: bool,
 }
@@ -145,7 +147,10 @@ impl View {
 }
 
 /// Runs `work` in a child with a mount namespace of its own, and answers the descriptors that it found there.
-fn in_namespace(work: impl FnOnce() -> Result<Vec<OwnedFd>>) -> Result<Vec<OwnedFd>> {
+///
+/// # Errors
+/// Those of `work`; EPERM.
+pub fn in_namespace(work: impl FnOnce() -> Result<Vec<OwnedFd>>) -> Result<Vec<OwnedFd>> {
     let doing = || "look into the container from a process of its own".to_string();
     let (ours, theirs) = fd::message_pair().doing(doing)?;
     match process::clone3(&Clone { flags: CLONE_NEWNS, ..Clone::default() }).doing(doing)? {
@@ -175,23 +180,29 @@ fn attach(mounted: Mounted, parts: &Parts) -> Result<Vec<OwnedFd>> {
     mount::mount(None, Path::new("/"), None, libc::MS_REC | libc::MS_PRIVATE, None).doing(|| "make the mounts private".into())?;
     let mut binds: Vec<(PathBuf, PathBuf, bool)> =
         ["hosts", "hostname", "resolv.conf"].iter().map(|name| (parts.dir.join(name), Path::new("/etc").join(name), false)).collect();
-    for volume in parts.volumes {
+    for volume in parts.mounts {
         if let Volume::Bind { source, target, read_only, .. } = volume {
             binds.push((source.clone(), target.clone(), *read_only));
         }
     }
-    // A volume inside another one after it.
-    binds.sort_by_key(|(_, target, _)| target.components().count());
     // Opened before the layers cover the folder that some of them are in.
     let mut sources = Vec::new();
-    for (source, target, read_only) in binds.into_iter().filter(|(source, ..)| source.exists()) {
+    for (source, target, is_read_only) in binds.into_iter().filter(|(source, ..)| source.exists()) {
         let tree = mount::clone_tree(None, &source, true).doing(|| format!("bind {}", source.display()))?;
-        if read_only {
-            let attributes = mount::Attributes { set: libc::MOUNT_ATTR_RDONLY, ..mount::Attributes::default() };
-            mount::mount_setattr(tree.as_fd(), attributes, true, None).doing(|| format!("make {} read-only", target.display()))?;
+        if is_read_only {
+            read_only(&tree, &target)?;
         }
-        sources.push((tree, target, source.is_dir()));
+        sources.push((tree, target));
     }
+    for (target, tree) in parts.volumes {
+        let tree = fd::duplicate(tree.as_fd()).doing(|| format!("mount {}", target.display()))?;
+        if parts.mounts.iter().any(|mount| matches!(mount, Volume::Named(named) if named.target == *target && named.read_only)) {
+            read_only(&tree, target)?;
+        }
+        sources.push((tree, target.clone()));
+    }
+    // A volume inside another one after it.
+    sources.sort_by_key(|(_, target)| target.components().count());
     let layers = match mounted {
         Mounted::Overlay(layers) => layers,
         Mounted::Copied { path, .. } => mount::clone_tree(None, &path, false).doing(|| format!("bind {}", path.display()))?,
@@ -199,10 +210,16 @@ fn attach(mounted: Mounted, parts: &Parts) -> Result<Vec<OwnedFd>> {
     let open = || path::open_root(parts.dir).doing(|| format!("open {}", parts.dir.display()));
     mount::move_mount(layers.as_fd(), open()?.as_fd()).doing(|| "mount the layers".into())?;
     let root = open()?;
-    for (tree, target, is_folder) in sources {
+    for (tree, target) in sources {
+        let is_folder = path::stat(tree.as_fd()).doing(|| format!("look at {}", target.display()))?.st_mode & libc::S_IFMT == libc::S_IFDIR;
         let place = place_for(root.as_fd(), &target, is_folder)?;
         mount::move_mount(tree.as_fd(), place.as_fd()).doing(|| format!("mount {}", target.display()))?;
     }
     let namespace = std::fs::File::open("/proc/self/ns/mnt").doing(|| "open the mount namespace".into())?;
     Ok(vec![root, namespace.into()])
+}
+
+fn read_only(tree: &OwnedFd, target: &Path) -> Result<()> {
+    let attributes = mount::Attributes { set: libc::MOUNT_ATTR_RDONLY, ..mount::Attributes::default() };
+    mount::mount_setattr(tree.as_fd(), attributes, true, None).doing(|| format!("make {} read-only", target.display()))
 }

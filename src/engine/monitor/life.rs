@@ -58,6 +58,7 @@ pub fn create(home: &Home, store: &Store, id: &str, definition: &Definition) -> 
         bundle: prepared.bundle,
         choices: Choices { ends_with_maker: true, ..Choices::default() },
         rootfs: prepared.rootfs,
+        trees: prepared.trees,
         stdio: ends.theirs.take(),
         console: ends.console.take(),
         meanwhile: Some(&mut |pid| net.join(home, &record, &definition, hostname.as_deref(), pid)),

@@ -33,7 +33,7 @@ use super::home::Home;
 use super::log::{self, Writer};
 use super::networks::attach;
 use super::record::{self, Definition, Held, State, Status};
-use super::{config, members, remove, sweep};
+use super::{config, members, remove, sweep, volumes};
 use crate::error::{Class, Doing, Error, Result};
 use crate::runtime::state::{ProcessId, Store};
 use crate::runtime::{explain, lifecycle};
@@ -222,6 +222,7 @@ impl<'a> Monitor<'a> {
                 ..State::default()
             };
         })?;
+        volumes::events_of(self.home, &record, "mount");
         lifecycle::start(&self.store, &self.id)?;
         events::container(self.home, &record, "start", &[]);
         life.began = Instant::now();
@@ -271,7 +272,7 @@ impl<'a> Monitor<'a> {
     fn leave(&mut self, remove: bool) {
         let _ = std::fs::remove_file(self.home.monitors().join(&self.id));
         if remove {
-            let _ = remove::forget(self.home, &self.id);
+            let _ = remove::forget(self.home, &self.id, true);
         }
         // Last, for this is what those who wait for the end look at.
         let _ = std::fs::remove_file(self.home.running(&self.id));
@@ -311,6 +312,7 @@ impl<'a> Monitor<'a> {
                 events::container(self.home, &record, "oom", &[]);
             }
             events::container(self.home, &record, "die", &[("exitCode", &code.to_string())]);
+            volumes::events_of(self.home, &record, "unmount");
         }
         // Whoever connected it to a network in its last moment held the record until now.
         let _ = attach::detach(self.home, &self.id);
