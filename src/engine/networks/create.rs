@@ -27,6 +27,7 @@ pub struct Wanted {
     /// Name and address: reserved for others.
     pub reserved: Vec<(String, IpAddr)>,
     pub internal: bool,
+    pub attachable: bool,
     pub ipv6: bool,
     pub labels: Vec<(String, String)>,
     pub options: Vec<(String, String)>,
@@ -50,6 +51,7 @@ pub fn create(home: &Home, wanted: &Wanted) -> Result<Network> {
         driver: Driver::Bridge,
         created: network::now(),
         internal: wanted.internal,
+        attachable: wanted.attachable,
         icc: true,
         masquerade: true,
         labels: sorted(&wanted.labels),
