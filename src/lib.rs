@@ -8,6 +8,8 @@ pub mod runtime;
 
 pub mod image;
 
+pub mod network;
+
 pub mod engine;
 pub mod inspect;
 

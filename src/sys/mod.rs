@@ -12,6 +12,7 @@ pub mod fs;
 pub mod ids;
 pub mod mount;
 pub mod namespace;
+pub mod netlink;
 pub mod path;
 pub mod process;
 pub mod sched;
