@@ -193,8 +193,7 @@ const COLUMNS: [Column; 4] = [
     Column { header: "SCOPE", field: "Scope" },
 ];
 
-const HEADERS: &[(&str, &str)] =
-    &[("CreatedAt", "CREATED AT"), ("Internal", "INTERNAL"), ("IPv4", "IPV4"), ("IPv6", "IPV6"), ("Labels", "LABELS")];
+const HEADERS: &[(&str, &str)] = &[("CreatedAt", "CREATED AT"), ("Internal", "INTERNAL"), ("IPv4", "IPV4"), ("IPv6", "IPV6"), ("Labels", "LABELS")];
 
 fn ls(args: &LsArgs) -> Result<u8> {
     let filters = Filters::parse(&args.filter, &["name", "id", "driver", "type", "label", "scope", "dangling"])?;

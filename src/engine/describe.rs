@@ -309,7 +309,8 @@ fn own_config(record: &Record, definition: &Definition) -> Value {
         "Labels": record.labels.iter().cloned().collect::<BTreeMap<_, _>>(),
     });
     let mut add = |key: &str, value: Option<Value>| value.map(|value| config[key] = value).unwrap_or_default();
-    let exposed: BTreeMap<String, Map<String, Value>> = record.exposed.iter().map(|(port, protocol)| (format!("{port}/{protocol}"), Map::new())).collect();
+    let exposed: BTreeMap<String, Map<String, Value>> =
+        record.exposed.iter().map(|(port, protocol)| (format!("{port}/{protocol}"), Map::new())).collect();
     add("ExposedPorts", (!exposed.is_empty()).then(|| json!(exposed)));
     add("StopSignal", record.stop_signal.as_ref().map(|signal| json!(signal)));
     add("StopTimeout", record.stop_timeout.map(|seconds| json!(seconds)));

@@ -172,7 +172,9 @@ fn check_name(name: &str) -> Result<()> {
         return Err(Error::invalid(format!("create the network {name:?}"), why));
     }
     match network::is_predefined(name) || name == "container" || name == "default" {
-        true => Err(Error::new(Class::Denied, format!("create the network {name}"), format!("operation is not permitted on predefined {name} network"))),
+        true => {
+            Err(Error::new(Class::Denied, format!("create the network {name}"), format!("operation is not permitted on predefined {name} network")))
+        }
         false => Ok(()),
     }
 }
@@ -184,7 +186,10 @@ fn subnets(home: &Home, wanted: &Wanted, id: &str, there: &[Network]) -> Result<
         let doing = || format!("use the subnet {cidr}");
         let most = if subnet.address.is_ipv4() { 30 } else { 126 };
         if subnet.prefix > most || subnet.prefix == 0 {
-            return Err(Error::invalid(doing(), format!("its prefix must be between 1 and {most}: there must be room for a gateway and a container")));
+            return Err(Error::invalid(
+                doing(),
+                format!("its prefix must be between 1 and {most}: there must be room for a gateway and a container"),
+            ));
         }
         if let Some(twice) = subnets.iter().find(|other| other.subnet.overlaps(&subnet)) {
             return Err(Error::invalid(doing(), format!("it overlaps with {}, which this network has already", twice.subnet)));
@@ -233,7 +238,8 @@ fn apply_options(network: &mut Network) -> Result<()> {
                 network.mtu = Some(mtu.ok_or_else(|| Error::invalid(doing(), "an MTU is a number of bytes from 68 to 65535"))?);
             }
             "com.docker.network.bridge.name" => {
-                let fits = (1..16).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_graphic() && b != b'/') && value != "." && value != "..";
+                let fits =
+                    (1..16).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_graphic() && b != b'/') && value != "." && value != "..";
                 if !fits {
                     return Err(Error::invalid(doing(), "a link's name has 1 to 15 letters, and no slash or space"));
                 }

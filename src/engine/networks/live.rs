@@ -264,8 +264,12 @@ mod tests {
     use super::*;
 
     fn network(subnet: &str, gateway: &str, range: Option<&str>) -> Network {
-        let subnet =
-            Subnet { subnet: subnet.parse().unwrap(), gateway: gateway.parse().unwrap(), range: range.map(|r| r.parse().unwrap()), reserved: Vec::new() };
+        let subnet = Subnet {
+            subnet: subnet.parse().unwrap(),
+            gateway: gateway.parse().unwrap(),
+            range: range.map(|r| r.parse().unwrap()),
+            reserved: Vec::new(),
+        };
         Network { name: "n".into(), subnets: vec![subnet], ..Network::default() }
     }
 

@@ -59,7 +59,8 @@ impl Zone {
         let mut names = Names::new();
         for seen in &mut self.files {
             seen.file = File::open(&seen.path).ok();
-            let endpoints: Vec<Endpoint> = seen.file.as_ref().and_then(|file| serde_json::from_reader(std::io::BufReader::new(file)).ok()).unwrap_or_default();
+            let endpoints: Vec<Endpoint> =
+                seen.file.as_ref().and_then(|file| serde_json::from_reader(std::io::BufReader::new(file)).ok()).unwrap_or_default();
             for endpoint in &endpoints {
                 let links = self.links.iter().filter(|(_, container)| *container == endpoint.container).map(|(name, _)| name);
                 let own = std::iter::once(&endpoint.name).chain(&endpoint.aliases).chain(links);
