@@ -7,6 +7,7 @@ pub mod sys;
 pub mod runtime;
 
 pub mod image;
+
 pub mod network;
 
 pub mod volume;

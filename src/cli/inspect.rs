@@ -64,7 +64,7 @@ pub fn inspect(args: &InspectArgs) -> Result<u8> {
 enum Object {
     Container(Box<Description>),
     Image(Value),
-    Network(Value),
+    Network(Box<networks::describe::Description>),
     Volume(Value),
 }
 
@@ -79,7 +79,7 @@ fn image(store: &Store, name: &str) -> Result<Object> {
 
 fn network(home: &Home, name: &str) -> Result<Object> {
     let found = networks::network::find(home, name).and_then(|network| networks::describe::network(home, &network));
-    found.map(Object::Network).map_err(|e| if e.class == Class::NotFound { no_such(name) } else { e })
+    found.map(|network| Object::Network(Box::new(network))).map_err(|e| if e.class == Class::NotFound { no_such(name) } else { e })
 }
 
 fn volume(home: &Home, name: &str) -> Result<Object> {

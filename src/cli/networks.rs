@@ -257,6 +257,7 @@ fn create_one(args: &CreateArgs) -> Result<u8> {
         ranges: args.ip_range.clone(),
         reserved: reserved.collect::<Result<_>>()?,
         internal: args.internal,
+        attachable: args.attachable,
         ipv6: args.ipv6,
         labels: args.label.iter().map(|text| values::pair(text)).collect(),
         options: args.opt.iter().map(|text| values::required_pair("--opt", text)).collect::<Result<_>>()?,

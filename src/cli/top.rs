@@ -6,7 +6,8 @@ use clap::Args;
 
 use super::{say, table};
 use crate::engine::home::Home;
-use crate::engine::{describe, names, sweep, top};
+use crate::engine::record::Port;
+use crate::engine::{names, sweep, top};
 use crate::error::{Class, Error, Result};
 
 #[derive(Debug, Args)]
@@ -52,22 +53,19 @@ pub fn port(args: &PortArgs) -> Result<u8> {
     let home = Home::open()?;
     sweep::sweep(&home)?;
     let record = names::find(&home, &args.container)?;
-    let settings = describe::describe(&home, &record, false)?.network_settings;
-    let published = settings["Ports"].as_object().cloned().unwrap_or_default();
+    let published = if record.is_active() { record.state.ports } else { Vec::new() };
+    let name = |port: &Port| format!("{}/{}", port.container, port.protocol);
     let wanted = args.port.as_ref().map(|port| if port.contains('/') { port.clone() } else { format!("{port}/tcp") });
-    if let Some(port) = wanted.as_ref().filter(|port| published.get(*port).is_none_or(serde_json::Value::is_null)) {
+    if let Some(port) = wanted.as_ref().filter(|wanted| !published.iter().any(|port| name(port) == **wanted)) {
         let asked = args.port.as_deref().unwrap_or_default();
         let why = format!("No public port '{asked}' published for {}", args.container);
         return Err(Error::new(Class::NotFound, format!("find the port {port}"), why));
     }
-    for (port, places) in &published {
-        for place in places.as_array().into_iter().flatten() {
-            let place = format!("{}:{}", place["HostIp"].as_str().unwrap_or_default(), place["HostPort"].as_str().unwrap_or_default());
-            match &wanted {
-                None => drop(say(format_args!("{port} -> {place}"))?),
-                Some(wanted) if wanted == port => drop(say(place)?),
-                Some(_) => {}
-            }
+    for port in &published {
+        match &wanted {
+            None => drop(say(format_args!("{} -> {}", name(port), port.host))?),
+            Some(wanted) if *wanted == name(port) => drop(say(port.host)?),
+            Some(_) => {}
         }
     }
     Ok(0)

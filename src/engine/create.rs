@@ -46,6 +46,9 @@ pub fn create(home: &Home, request: &Request, starter: Option<ProcessId>, notice
     if request.remove && request.restart != Restart::No {
         return Err(Error::invalid("create a container", "conflicting options: cannot specify both --restart and --rm"));
     }
+    if request.network == NetworkMode::Host && (request.publish_all || !request.ports.is_empty()) {
+        notice(Notice::Warning("Published ports are discarded when using host network mode"));
+    }
     let store = Store::open(&home.data)?;
     // Until the record says that its layers are needed, nobody collects them.
     let _held = store.hold()?;

@@ -13,6 +13,7 @@ pub mod ids;
 pub mod inet;
 pub mod mount;
 pub mod namespace;
+pub mod netlink;
 pub mod path;
 pub mod process;
 pub mod sched;

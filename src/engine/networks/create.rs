@@ -27,6 +27,7 @@ pub struct Wanted {
     /// Name and address: reserved for others.
     pub reserved: Vec<(String, IpAddr)>,
     pub internal: bool,
+    pub attachable: bool,
     pub ipv6: bool,
     pub labels: Vec<(String, String)>,
     pub options: Vec<(String, String)>,
@@ -50,6 +51,7 @@ pub fn create(home: &Home, wanted: &Wanted) -> Result<Network> {
         driver: Driver::Bridge,
         created: network::now(),
         internal: wanted.internal,
+        attachable: wanted.attachable,
         icc: true,
         masquerade: true,
         labels: sorted(&wanted.labels),
@@ -83,11 +85,28 @@ pub fn networks_link(home: &Home, network: &Network) -> Result<u32> {
     let gateways: Vec<Cidr> = network.subnets.iter().map(|s| Cidr { address: s.gateway, prefix: s.subnet.prefix }).collect();
     let index = bridge::ensure(&bridge::Bridge { name: &network.link, addresses: &gateways, mtu: network.mtu, mac: Some(bridge_mac(&network.id)) })?;
     let cidrs: Vec<Cidr> = network.subnets.iter().map(|subnet| subnet.subnet).collect();
-    nat::ensure(&network::table(home), &rules(network, &cidrs))?;
+    if nat::ensure(&network::table(home), &rules(network, &cidrs))? {
+        restore_rules(home)?;
+    }
     if !network.internal {
         bridge::forwarding(network.ipv6)?;
     }
     Ok(index)
+}
+
+/// Somebody has flushed our rules (`nft flush ruleset`): those of all networks in use, and their ports, come back.
+fn restore_rules(home: &Home) -> Result<()> {
+    let table = network::table(home);
+    for id in live::networks_with_endpoints(home)? {
+        let Ok(network) = network::load(home, &id) else { continue };
+        let cidrs: Vec<Cidr> = network.subnets.iter().map(|subnet| subnet.subnet).collect();
+        nat::ensure(&table, &rules(&network, &cidrs))?;
+        let published: Vec<_> = live::endpoints(home, &id)?.into_iter().flat_map(|endpoint| endpoint.published).collect();
+        if !published.is_empty() {
+            nat::publish(&table, &published)?;
+        }
+    }
+    Ok(())
 }
 
 fn rules<'a>(network: &'a Network, cidrs: &'a [Cidr]) -> nat::Subnet<'a> {

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::live::{self, Endpoint};
@@ -15,37 +16,75 @@ use crate::engine::request::{Attachment, NetworkMode, Request};
 use crate::error::Result;
 use crate::network::cidr::Cidr;
 
+/// What `network inspect` tells, in Docker's order.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Description {
+    pub name: String,
+    pub id: String,
+    pub created: String,
+    pub scope: &'static str,
+    pub driver: &'static str,
+    #[serde(rename = "EnableIPv4")]
+    pub enable_ipv4: bool,
+    #[serde(rename = "EnableIPv6")]
+    pub enable_ipv6: bool,
+    #[serde(rename = "IPAM")]
+    pub ipam: Value,
+    pub internal: bool,
+    pub attachable: bool,
+    pub ingress: bool,
+    pub config_from: Value,
+    pub config_only: bool,
+    pub containers: BTreeMap<String, Member>,
+    pub options: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Who is on a network.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Member {
+    pub name: String,
+    #[serde(rename = "EndpointID")]
+    pub endpoint_id: String,
+    pub mac_address: String,
+    #[serde(rename = "IPv4Address")]
+    pub ipv4_address: String,
+    #[serde(rename = "IPv6Address")]
+    pub ipv6_address: String,
+}
+
 /// A network, with those who are on it now.
 ///
 /// # Errors
 /// EACCES.
-pub fn network(home: &Home, network: &Network) -> Result<Value> {
-    let mut containers = Map::new();
+pub fn network(home: &Home, network: &Network) -> Result<Description> {
+    let mut containers = BTreeMap::new();
     for endpoint in live::endpoints(home, &network.id)? {
         let address = |cidr: Option<Cidr>| cidr.map_or_else(String::new, |cidr| cidr.to_string());
-        let (v4, v6) = (address(endpoint.ipv4()), address(endpoint.ipv6()));
-        let member = json!({ "Name": endpoint.name, "EndpointID": endpoint.id, "MacAddress": endpoint.mac, "IPv4Address": v4, "IPv6Address": v6 });
+        let (ipv4_address, ipv6_address) = (address(endpoint.ipv4()), address(endpoint.ipv6()));
+        let member = Member { name: endpoint.name, endpoint_id: endpoint.id, mac_address: endpoint.mac, ipv4_address, ipv6_address };
         containers.insert(endpoint.container, member);
     }
-    let object = |pairs: &[(String, String)]| pairs.iter().cloned().collect::<BTreeMap<_, _>>();
-    Ok(json!({
-        "Name": network.name,
-        "Id": network.id,
-        "Created": network.created,
-        "Scope": "local",
-        "Driver": network.driver.name(),
-        "EnableIPv4": network.driver == Driver::Bridge,
-        "EnableIPv6": network.ipv6,
-        "IPAM": { "Driver": "default", "Options": Value::Null, "Config": network.subnets.iter().map(pool).collect::<Vec<_>>() },
-        "Internal": network.internal,
-        "Attachable": false,
-        "Ingress": false,
-        "ConfigFrom": { "Network": "" },
-        "ConfigOnly": false,
-        "Containers": containers,
-        "Options": options(network),
-        "Labels": object(&network.labels),
-    }))
+    Ok(Description {
+        name: network.name.clone(),
+        id: network.id.clone(),
+        created: network.created.clone(),
+        scope: "local",
+        driver: network.driver.name(),
+        enable_ipv4: network.driver == Driver::Bridge,
+        enable_ipv6: network.ipv6,
+        ipam: json!({ "Driver": "default", "Options": Value::Null, "Config": network.subnets.iter().map(pool).collect::<Vec<_>>() }),
+        internal: network.internal,
+        attachable: network.attachable,
+        ingress: false,
+        config_from: json!({ "Network": "" }),
+        config_only: false,
+        containers,
+        options: options(network),
+        labels: network.labels.iter().cloned().collect(),
+    })
 }
 
 fn pool(subnet: &Subnet) -> Value {

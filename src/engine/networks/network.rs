@@ -29,6 +29,8 @@ pub struct Network {
     pub subnets: Vec<Subnet>,
     /// Nothing gets in or out.
     pub internal: bool,
+    /// As it was said: here a container can be put on any network by hand.
+    pub attachable: bool,
     pub ipv6: bool,
     /// Sorted.
     pub labels: Vec<(String, String)>,

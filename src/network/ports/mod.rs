@@ -18,12 +18,12 @@ use crate::error::{Class, Error, Result};
 use crate::sys::inet;
 use crate::sys::{SysError, SysResult};
 
-/// What travels through a port.
+/// What travels through a port; its number is IP's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
-    Tcp,
-    Udp,
+    Tcp = 6,
+    Udp = 17,
 }
 
 /// A port of a container, and where on the host it is to be reached.
