@@ -16,7 +16,7 @@ use crate::engine::networks::names::Zone;
 use crate::engine::networks::{attach, ports};
 use crate::engine::record::{self, Definition, Record};
 use crate::engine::request::NetworkMode;
-use crate::error::Result;
+use crate::error::{Class, Error, Result};
 use crate::network::dns::{self, Server};
 use crate::network::ports::Held;
 use crate::network::proxy::{self, Way};
@@ -63,8 +63,11 @@ impl Net {
 
     fn answer_names(&mut self, home: &Home, record: &Record, resolver: Resolver, namespace: BorrowedFd) -> Result<()> {
         let Some(upstream) = resolver.upstream else { return Ok(()) };
-        let (udp, tcp) = dns::redirect::open(namespace)?;
-        self.server = Some(Server::new(udp, tcp, upstream, resolver.forwards)?);
+        let Some(ground) = &self.ground else { return Ok(()) };
+        let opened = ground.open(|| dns::redirect::open(namespace).map(|(udp, tcp)| vec![udp.into(), tcp.into()]))?;
+        let [udp, tcp] = <[OwnedFd; 2]>::try_from(opened)
+            .map_err(|_| Error::new(Class::System, "answer the container's questions for names", "its sockets were lost on the way"))?;
+        self.server = Some(Server::new(udp.into(), tcp.into(), upstream, resolver.forwards)?);
         self.zone = Some(Zone::of(home, record));
         Ok(())
     }

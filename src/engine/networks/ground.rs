@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -60,27 +60,62 @@ impl Ground {
     /// Those of the work.
     pub fn inside<T: Serialize + DeserializeOwned>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let Some(namespace) = self.namespace() else { return work() };
-        let doing = || "work on the networks".to_string();
-        let (read, write) = fd::pipe().doing(doing)?;
-        match process::clone3(&Clone::default()).doing(doing)? {
-            Forked::Child => {
-                // The tests count the calls of who sent us.
-                fault::role("ground");
-                let outcome = namespace::setns(namespace, CLONE_NEWNET).doing(doing).and_then(|()| work());
-                let told = serde_json::to_vec(&outcome).map(|text| File::from(write).write_all(&text));
-                process::exit_now(i32::from(!matches!(told, Ok(Ok(())))))
-            }
-            Forked::Parent { pidfd, .. } => {
-                drop(write);
-                let mut text = Vec::new();
-                let heard = File::from(read).read_to_end(&mut text);
-                let _ = process::wait(pidfd.as_fd());
-                heard.doing(doing)?;
-                let silent = |_| Error::new(Class::System, doing(), "the process for it ended without a word (out of memory?)");
-                serde_json::from_slice::<Result<T>>(&text).map_err(silent)?
-            }
+        let (read, write) = fd::pipe().doing(working)?;
+        let pidfd = errand(namespace, |arrived| {
+            let outcome = arrived.and_then(|()| work());
+            let _ = File::from(write).write_all(&serde_json::to_vec(&outcome).unwrap_or_default());
+        })?;
+        let mut text = Vec::new();
+        let heard = File::from(read).read_to_end(&mut text);
+        let _ = process::wait(pidfd.as_fd());
+        heard.doing(working)?;
+        told(&text)
+    }
+
+    /// The same for work that opens descriptors: they come back.
+    ///
+    /// # Errors
+    /// Those of the work.
+    pub fn open(&self, work: impl FnOnce() -> Result<Vec<OwnedFd>>) -> Result<Vec<OwnedFd>> {
+        let Some(namespace) = self.namespace() else { return work() };
+        let (ours, theirs) = fd::message_pair().doing(working)?;
+        let sender = theirs.as_fd();
+        let pidfd = errand(namespace, |arrived| {
+            let (outcome, opened) = match arrived.and_then(|()| work()) {
+                Ok(opened) => (Ok(()), opened),
+                Err(e) => (Err(e), Vec::new()),
+            };
+            let fds: Vec<BorrowedFd> = opened.iter().map(|fd| fd.as_fd()).collect();
+            let _ = fd::send(sender, &serde_json::to_vec::<Result<()>>(&outcome).unwrap_or_default(), &fds);
+        })?;
+        drop(theirs);
+        let heard = fd::receive(ours.as_fd());
+        let _ = process::wait(pidfd.as_fd());
+        let (text, opened) = heard.doing(working)?;
+        told::<()>(&text).map(|()| opened)
+    }
+}
+
+/// Forks a process that goes into the namespace, does its errand, told whether it has arrived, and ends.
+fn errand(namespace: BorrowedFd, errand: impl FnOnce(Result<()>)) -> Result<OwnedFd> {
+    match process::clone3(&Clone::default()).doing(working)? {
+        Forked::Parent { pidfd, .. } => Ok(pidfd),
+        Forked::Child => {
+            // The tests count the calls of who sent us.
+            fault::role("ground");
+            errand(namespace::setns(namespace, CLONE_NEWNET).doing(working));
+            process::exit_now(0)
         }
     }
+}
+
+fn told<T: DeserializeOwned>(text: &[u8]) -> Result<T> {
+    let silent = |_| Error::new(Class::System, working(), "the process for it ended without a word (out of memory?)");
+    serde_json::from_slice::<Result<T>>(text).map_err(silent)?
+}
+
+fn working() -> String {
+    "work on the networks".into()
 }
 
 /// What the host reaches already, its default route aside: a network of ours there would lead its own traffic astray.
