@@ -27,7 +27,8 @@ pub fn find_on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // Daemons' tools stand in folders that an ordinary user's PATH may lack.
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
-    folders.map(|dir| dir.join(program)).find(|file| file.is_file())
+    let runs = |file: &PathBuf| std::fs::metadata(file).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
+    folders.map(|dir| dir.join(program)).find(runs)
 }
 
 /// How the program is told to start.

@@ -99,8 +99,10 @@ impl Net {
     /// What is to be waited for.
     pub fn waits(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
         let mut waits: Vec<_> = self.server.iter().flat_map(|server| server.waits()).collect();
-        if self.proxy.is_none() {
-            waits.extend(self.held.iter().map(|held| (held.socket.as_fd(), PollFlags::POLLIN)));
+        match &self.proxy {
+            // Its end: it was killed.
+            Some(proxy) => waits.push((proxy.as_fd(), PollFlags::POLLIN)),
+            None => waits.extend(self.held.iter().map(|held| (held.socket.as_fd(), PollFlags::POLLIN))),
         }
         waits
     }
@@ -114,6 +116,9 @@ impl Net {
     pub fn ready(&mut self) {
         if let (Some(server), Some(zone)) = (&mut self.server, &mut self.zone) {
             server.ready(&mut || zone.names());
+        }
+        if self.proxy.as_ref().is_some_and(|proxy| !matches!(process::try_wait(proxy.as_fd()), Ok(None))) {
+            self.proxy = None;
         }
         if self.proxy.is_none() && self.somebody_calls() {
             // A failure is the caller's: whoever connects again tries again.
