@@ -63,9 +63,14 @@ impl HomeOf {
             command.uid(self.user).gid(self.user);
             command
         };
+        self.settle(&mut command, words);
+        command
+    }
+
+    /// The user's surroundings.
+    fn settle(&self, command: &mut Command, words: &[&str]) {
         command.args(words).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &self.dir).env("LC_ALL", "C.UTF-8");
         command.env("ONGGI_ROOT", self.dir.join("onggi-root")).current_dir(&self.dir).stdin(Stdio::null());
-        command
     }
 
     fn onggi(&self, words: &[&str]) -> Said {
@@ -144,6 +149,9 @@ fn a_user_without_rights_has_networks() {
     networks::a_killed_keeper_is_replaced(&home);
     if support::peer("slirp4netns").is_some() {
         networks::the_outside_is_reached(&home);
+    }
+    if support::peer("pasta").is_some() {
+        networks::pasta_is_as_good_a_way_out(&home);
     }
     nothing_is_left(&home);
 }

@@ -15,6 +15,7 @@ use onggi::sys::namespace::{self, CLONE_NEWNET};
 
 use super::HomeOf;
 use super::background::{members, soon};
+use super::support::jar::{Said, said};
 
 const OUTSIDE: &str = "192.0.2.1";
 
@@ -39,10 +40,15 @@ fn living(home: &HomeOf, name: &str) -> Vec<i32> {
     pids.filter(is_one).collect()
 }
 
+/// pasta goes by the name of the variant that suits the processor.
+fn pasta(home: &HomeOf) -> Vec<i32> {
+    ["pasta", "passt", "pasta.avx2", "passt.avx2"].iter().flat_map(|name| living(home, name)).collect()
+}
+
 #[track_caller]
 fn nobody_is_left(home: &HomeOf) {
     soon("keeper, way out and proxies have ended, and nobody lives in the user namespace", || {
-        ["onggi-network", "slirp4netns", "pasta", "onggi-proxy"].iter().all(|name| living(home, name).is_empty()) && members(home).is_empty()
+        ["onggi-network", "onggi-netns", "slirp4netns", "onggi-proxy"].iter().all(|name| living(home, name).is_empty()) && members(home).is_empty()
     });
     assert!(!home.dir.join("onggi-root/run/network.sock").exists());
 }
@@ -192,17 +198,7 @@ pub fn ten_at_once_share_one_ground(home: &HomeOf) {
 
 pub fn without_a_program_for_it_there_is_no_way_out(home: &HomeOf) {
     home.says(&["network", "create", "town"]);
-    // Where neither slirp4netns nor pasta is installed, for the folders of a PATH are not the only ones that are looked at.
-    let alone = |words: &[&str]| {
-        let script = "for program in slirp4netns pasta; do for dir in /usr/bin /bin /usr/sbin /sbin; do \
-            test ! -e $dir/$program || mount --bind $1/passwd $dir/$program; done; done; \
-            user=$2; shift 2; exec setpriv --reuid $user --regid $user --clear-groups \"$@\"";
-        let home = HomeOf { dir: home.dir.clone(), user: home.user, before: Some(script) };
-        let said = home.onggi(words);
-        // Its folder is the other one's.
-        std::mem::forget(home);
-        said
-    };
+    let alone = |words: &[&str]| without(home, "slirp4netns pasta", words);
     for name in ["web", "guest"] {
         let said = alone(&["run", "-d", "--name", name, "--network", "town", "base", "sleep", "1000"]);
         assert!(said.code == 0 && said.err.is_empty(), "{said:?}");
@@ -211,6 +207,31 @@ pub fn without_a_program_for_it_there_is_no_way_out(home: &HomeOf) {
     assert_eq!(home.onggi(&["exec", "guest", "ping", "-c1", "-W5", "web"]).code, 0);
     home.says(&["rm", "-f", "web", "guest"]);
     home.says(&["network", "rm", "town"]);
+    nobody_is_left(home);
+}
+
+/// A command on a machine on which these programs are not installed: their files are no programs.
+fn without(home: &HomeOf, programs: &str, words: &[&str]) -> Said {
+    let script = "mount --bind $1/tun /dev/net/tun; for program in PROGRAMS; do for dir in /usr/bin /bin /usr/sbin /sbin; do \
+        test ! -e $dir/$program || mount --bind $1/passwd $dir/$program; done; done; \
+        user=$2; shift 2; exec setpriv --reuid $user --regid $user --clear-groups \"$@\"";
+    let mut command = Command::new("/usr/bin/unshare");
+    command.args(["--mount", "sh", "-c", &script.replace("PROGRAMS", programs), "sh"]).arg(&home.dir).arg(home.user.to_string());
+    home.settle(command.arg(home.dir.join("onggi")), words);
+    said(command.output().unwrap())
+}
+
+pub fn pasta_is_as_good_a_way_out(home: &HomeOf) {
+    let outside = TcpListener::bind((OUTSIDE, 0)).unwrap();
+    let port = outside.local_addr().unwrap().port();
+    std::thread::spawn(move || outside.incoming().for_each(|stream| drop(stream.unwrap().write_all(b"from outside\n"))));
+    // It takes the addresses of the link on which the host's default route is.
+    let bridge = "ip link add outside0 type bridge && ip address add 198.51.100.5/24 dev outside0 && ip link set outside0 up && \
+        ip route add default via 198.51.100.1";
+    assert!(Command::new("sh").args(["-c", bridge]).status().unwrap().success());
+    let script = format!("busybox timeout 5 busybox nc {OUTSIDE} {port}");
+    let told = without(home, "slirp4netns", &["run", "--rm", "base", "sh", "-c", &script]);
+    assert_eq!(told.out, "from outside\n", "{told:?}");
     nobody_is_left(home);
 }
 

@@ -1,7 +1,7 @@
 //! An ordinary user's networks: one network namespace with all of their bridges in it, and the process that keeps it, `onggi-network`.
 //!
 //! ```text
-//! host ── onggi-network ── slirp4netns ═ tap0 ┐ the user's network namespace
+//! host ── onggi-network ── slirp4netns ═ tap0 ┐ the user's network namespace, in which onggi-netns sits
 //!              │ the way in                   ├─ og-… (bridge) ─ veth… ═ eth0 of a container
 //!         monitors, commands                  └─ og-… (bridge) ─ veth… ═ eth0 of another one
 //! ```
@@ -10,7 +10,7 @@
 //! is. One that is killed is replaced by whoever calls next; the containers from before keep their links to each other, but have lost the
 //! outside and don't meet the new ones until they are restarted.
 //!
-//! See it: `ps -C onggi-network`, `nsenter -t P -U -n ip link`. Read: network_namespaces(7), unix(7) on SCM_RIGHTS, slirp4netns(1).
+//! See it: `ps -C onggi-network,onggi-netns`, `nsenter -t P -U -n ip link` with the PID of onggi-netns. Read: network_namespaces(7), unix(7) on SCM_RIGHTS, slirp4netns(1).
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -28,7 +28,7 @@ use crate::engine::members;
 use crate::error::{Class, Doing, Error, Result};
 use crate::sys::namespace::{self, CLONE_NEWNET};
 use crate::sys::process::{self, Clone, Forked};
-use crate::sys::{fd, path};
+use crate::sys::{SysResult, fd, ids, path};
 
 /// A call that is kept up.
 pub struct Line {
@@ -143,6 +143,7 @@ fn live(home: &Home, caller: OwnedFd) {
 
 struct Keeper<'a> {
     home: &'a Home,
+    resident: Resident,
     namespace: OwnedFd,
     listener: OwnedFd,
     lines: Vec<OwnedFd>,
@@ -155,8 +156,9 @@ impl Keeper<'_> {
     fn new(home: &Home) -> Result<Keeper<'_>> {
         let doing = || "make a network namespace for your containers".to_string();
         process::default_signals();
-        let namespace = new_namespace()?;
-        let outward = Outward::begin(home, namespace.as_fd())?;
+        let resident = Resident::begin()?;
+        let namespace = File::open(resident.place()).doing(doing)?.into();
+        let outward = Outward::begin(home, &resident.place())?;
         // One that was killed has left it behind.
         let _ = std::fs::remove_file(home.run.join("network.sock"));
         let dir = path::open_root(&home.run).doing(doing)?;
@@ -164,7 +166,7 @@ impl Keeper<'_> {
         let listener = fd::listen_messages(&in_folder(dir.as_fd())).doing(doing)?;
         process::umask(0o022);
         fd::set_nonblocking(listener.as_fd()).doing(doing)?;
-        Ok(Keeper { home, namespace, listener, lines: Vec::new(), outward, begun: Instant::now() })
+        Ok(Keeper { home, resident, namespace, listener, lines: Vec::new(), outward, begun: Instant::now() })
     }
 
     fn serve(&mut self) {
@@ -202,7 +204,7 @@ impl Keeper<'_> {
         self.outward = None;
         if self.begun.elapsed() >= AGAIN {
             self.begun = Instant::now();
-            self.outward = Outward::begin(self.home, self.namespace.as_fd()).ok().flatten();
+            self.outward = Outward::begin(self.home, &self.resident.place()).ok().flatten();
         }
     }
 
@@ -222,25 +224,49 @@ impl Keeper<'_> {
     }
 }
 
-/// A network namespace with nothing but its loopback device. A child makes it, which ends, for this process could not come back from it.
-fn new_namespace() -> Result<OwnedFd> {
-    let doing = || "make a network namespace for your containers".to_string();
-    let (read, write) = fd::pipe().doing(doing)?;
-    match process::clone3(&Clone { flags: CLONE_NEWNET, cgroup: None }).doing(doing)? {
-        Forked::Child => {
-            drop(write);
-            let up = namespace::loopback_up();
-            // Until the parent has looked.
-            let _ = nix::unistd::read(&read, &mut [0]);
-            process::exit_now(i32::from(up.is_err()))
-        }
-        Forked::Parent { pid, pidfd } => {
-            let namespace = File::open(format!("/proc/{pid}/ns/net")).doing(doing);
-            drop(write);
-            match process::wait(pidfd.as_fd()).doing(doing)?.code() {
-                0 => Ok(namespace?.into()),
-                _ => Err(Error::new(Class::System, doing(), "its loopback device can't be switched on")),
+/// The first process of the namespace: through its `/proc/P/ns/net` others find the way in. It has no capability, so that whoever has few
+/// may look at it (ptrace(2), access mode checking), and does nothing.
+struct Resident {
+    pid: i32,
+    pidfd: OwnedFd,
+    _socket: OwnedFd,
+}
+
+impl Resident {
+    /// A process in a network namespace of its own, with nothing in it but the loopback device.
+    fn begin() -> Result<Resident> {
+        let doing = || "make a network namespace for your containers".to_string();
+        let (ours, theirs) = fd::message_pair().doing(doing)?;
+        match process::clone3(&Clone { flags: CLONE_NEWNET, cgroup: None }).doing(doing)? {
+            Forked::Child => {
+                drop(ours);
+                process::set_name(c"onggi-netns");
+                let settled =
+                    process::die_with_parent().and_then(|()| namespace::loopback_up()).and_then(|()| ids::capset(ids::Capabilities::default()));
+                let _ = fd::send(theirs.as_fd(), &serde_json::to_vec(&settled).unwrap_or_default(), &[]);
+                // Until the keeper has ended.
+                let _ = process::close_all_but(3, &[theirs.as_fd()]).and_then(|()| fd::receive(theirs.as_fd()).map(drop));
+                process::exit_now(0)
+            }
+            Forked::Parent { pid, pidfd } => {
+                drop(theirs);
+                let (text, _) = fd::receive(ours.as_fd()).doing(doing)?;
+                let silent = |_| Error::new(Class::System, doing(), "its first process ended without a word");
+                serde_json::from_slice::<SysResult<()>>(&text).map_err(silent)?.doing(doing)?;
+                Ok(Resident { pid, pidfd, _socket: ours })
             }
         }
+    }
+
+    /// Where its namespace can be opened.
+    fn place(&self) -> String {
+        format!("/proc/{}/ns/net", self.pid)
+    }
+}
+
+impl Drop for Resident {
+    fn drop(&mut self) {
+        let _ = process::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        let _ = process::wait(self.pidfd.as_fd());
     }
 }
