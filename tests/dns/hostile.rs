@@ -41,10 +41,13 @@ fn hostile(numbers: &mut Numbers) -> Vec<u8> {
 fn ten_thousand_hostile_packets_and_it_answers() {
     let serving = Serving::start(names(), vec![], true);
     let (client, mut numbers) = (serving.client(), Numbers(4711));
-    for _ in 0..10_000 {
+    for sent in 1..=10_000 {
         client.send(&hostile(&mut numbers)).unwrap();
+        // Not faster than the socket's buffer takes them: what it drops is not read by anybody.
+        if sent % 100 == 0 {
+            assert_eq!(addresses(&serving.ask(&question(1, "db", TYPE::A))).len(), 1);
+        }
     }
-    assert_eq!(addresses(&serving.ask(&question(1, "db", TYPE::A))).len(), 1);
     for _ in 0..300 {
         let mut stream = TcpStream::connect(serving.tcp).unwrap();
         let _ = stream.write_all(&send_tcp(&hostile(&mut numbers)));

@@ -88,6 +88,8 @@ fn dig_is_answered_over_udp_and_tcp() {
 #[test]
 fn glibc_finds_names_and_addresses() {
     let (Some(_), Some((inside, _serving))) = (support::peer("getent"), serving()) else { return };
+    // getaddrinfo(3), AI_ADDRCONFIG: kinds of addresses that the machine has none of, besides loopback, are not asked for.
+    assert_eq!(inside.shell("ip address add 10.1.9.9/32 dev lo; ip address add fd00::9/128 dev lo"), "");
     assert_eq!(inside.shell("getent ahostsv4 only4.shop | head -1").split_whitespace().next(), Some("10.1.1.2"));
     assert_eq!(inside.shell("getent hosts 10.1.1.1").split_whitespace().collect::<Vec<_>>(), ["10.1.1.1", "db.shop"]);
     let both = inside.shell("getent ahosts db");
@@ -110,9 +112,9 @@ int main(int argc, char **argv) {
 }
 "#;
     let script = format!(
-        "cat >$D/find.c <<'END'\n{program}\nEND\nmusl-gcc -static -o $D/find $D/find.c && for n in only4.shop db web; do $D/find $n | sort | head -2; done"
+        "cat >$D/find.c <<'END'\n{program}\nEND\nmusl-gcc -static -o $D/find $D/find.c && for n in only4.shop db; do $D/find $n | sort | head -2; done"
     );
-    assert_eq!(inside.shell(&script), "10.1.1.2\n10.1.1.1\nfd00::1\n10.1.0.0\n10.1.0.1\n");
+    assert_eq!(inside.shell(&script), "10.1.1.2\n10.1.1.1\nfd00::1\n");
 }
 
 #[test]

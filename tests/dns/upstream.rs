@@ -162,11 +162,10 @@ fn more_questions_than_are_kept_get_an_answer_at_once_and_names_go_on() {
         client.send(&question(id, "slow.example", TYPE::A)).unwrap();
         if id % 50 == 49 {
             assert_eq!(addresses(&serving.ask(&question(1, "db", TYPE::A))).len(), 1);
+            // All that were refused until now are answered before that name is.
+            client.set_nonblocking(true).unwrap();
+            refused += std::iter::from_fn(|| client.recv(&mut [0; 512]).ok()).count();
         }
-    }
-    client.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-    while let Ok(length) = client.recv(&mut [0; 512]) {
-        refused += usize::from(length > 0);
     }
     assert!(refused >= 400, "{refused}");
     std::thread::sleep(Duration::from_secs(2));
