@@ -3,9 +3,9 @@
 //!
 //! See it: `ip netns` while it runs. Read: ip-netns(8), nft(8).
 
+mod support;
 #[path = "network_kernel/town.rs"]
 mod town;
-mod support;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -24,7 +24,9 @@ fn containers_speak_with_each_other_and_with_the_world() {
     let Some(mut town) = Town::new() else { return };
     town.network("br0", "172.18.0.1/16", "fd18::1/64", |_| {});
     let (a, b) = (town.container("br0", "172.18.0.2/16", "fd18::2/64"), town.container("br0", "172.18.0.3/16", "fd18::3/64"));
-    for (target, name) in [("172.18.0.3", "neighbour"), ("fd18::3", "neighbour"), ("172.18.0.1", "gateway"), ("203.0.113.2", "world"), ("2001:db8::2", "world")] {
+    for (target, name) in
+        [("172.18.0.3", "neighbour"), ("fd18::3", "neighbour"), ("172.18.0.1", "gateway"), ("203.0.113.2", "world"), ("2001:db8::2", "world")]
+    {
         assert!(town.pings(&a, target), "{name} {target}");
     }
     for (protocol, any) in [("tcp", "0.0.0.0"), ("udp", "0.0.0.0"), ("tcp", "::"), ("udp", "::")] {
@@ -134,9 +136,9 @@ fn what_is_half_made_is_finished_and_what_is_removed_is_gone() {
         bridge::remove("br0").unwrap();
         bridge::remove("br0").unwrap();
         assert!(link::find(&socket, "br0").unwrap().is_none());
-        town::run("ip", &["link", "add", "br0", "type", "dummy"]);
+        town::run("ip", &["link", "add", "br0", "type", "veth"]);
         let refused = bridge::ensure(&wanted).unwrap_err();
-        assert!(refused.to_string().contains("which is a dummy"), "{refused}");
+        assert!(refused.to_string().contains("which is a veth"), "{refused}");
         assert!(bridge::remove("br0").is_err());
     });
 }
@@ -174,13 +176,17 @@ fn a_end(container: &str) -> String {
 fn a_thousand_published_ports_cost_the_last_what_the_first_did() {
     let Some(town) = Town::new() else { return };
     town.inside("host", || {
-        nat::ensure(TABLE, &Subnet { link: "br0", cidrs: &["172.18.0.1/16".parse().unwrap()], masquerade: true, internal: false, icc: true }).unwrap();
+        nat::ensure(TABLE, &Subnet { link: "br0", cidrs: &["172.18.0.1/16".parse().unwrap()], masquerade: true, internal: false, icc: true })
+            .unwrap();
         let ports: Vec<_> = (1..=2000).map(|n| port(None, n, Protocol::Tcp, "172.18.0.2:80")).collect();
-        let times: Vec<_> = ports[..1000].iter().map(|port| {
-            let begin = std::time::Instant::now();
-            nat::publish(TABLE, std::slice::from_ref(port)).unwrap();
-            begin.elapsed()
-        }).collect();
+        let times: Vec<_> = ports[..1000]
+            .iter()
+            .map(|port| {
+                let begin = std::time::Instant::now();
+                nat::publish(TABLE, std::slice::from_ref(port)).unwrap();
+                begin.elapsed()
+            })
+            .collect();
         support::say(&format!("publishing the 10th port took {:?}, the 1,000th {:?}", times[9], times[999]));
         nat::publish(TABLE, &ports).unwrap();
         let elsewhere = port(None, 1, Protocol::Tcp, "172.18.0.9:80");

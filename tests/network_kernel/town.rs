@@ -147,19 +147,23 @@ impl Town {
         let thread = if protocol == "tcp" {
             let listener = self.inside(who, || TcpListener::bind(at).unwrap());
             listener.set_nonblocking(true).unwrap();
-            std::thread::spawn(move || while !until.load(Ordering::Relaxed) {
-                match listener.accept() {
-                    Ok((mut stream, from)) => drop(std::io::Write::write_all(&mut stream, from.ip().to_string().as_bytes())),
-                    Err(_) => std::thread::sleep(Duration::from_millis(2)),
+            std::thread::spawn(move || {
+                while !until.load(Ordering::Relaxed) {
+                    match listener.accept() {
+                        Ok((mut stream, from)) => drop(std::io::Write::write_all(&mut stream, from.ip().to_string().as_bytes())),
+                        Err(_) => std::thread::sleep(Duration::from_millis(2)),
+                    }
                 }
             })
         } else {
             let socket = self.inside(who, || UdpSocket::bind(at).unwrap());
             socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-            std::thread::spawn(move || while !until.load(Ordering::Relaxed) {
-                let mut bytes = [0; 16];
-                if let Ok((_, from)) = socket.recv_from(&mut bytes) {
-                    let _ = socket.send_to(from.ip().to_string().as_bytes(), from);
+            std::thread::spawn(move || {
+                while !until.load(Ordering::Relaxed) {
+                    let mut bytes = [0; 16];
+                    if let Ok((_, from)) = socket.recv_from(&mut bytes) {
+                        let _ = socket.send_to(from.ip().to_string().as_bytes(), from);
+                    }
                 }
             })
         };
