@@ -137,7 +137,7 @@ impl Town {
 
     pub fn pings(&self, who: &str, target: &str) -> bool {
         let name = format!("{}-{who}", self.name);
-        let words = ["netns", "exec", &name, "ping", "-c", "1", "-W", "1", target];
+        let words = ["netns", "exec", &name, "ping", "-c", "3", "-i", "0.4", "-W", "1", target];
         Command::new("ip").args(words).output().unwrap().status.success()
     }
 
