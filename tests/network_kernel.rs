@@ -136,9 +136,9 @@ fn what_is_half_made_is_finished_and_what_is_removed_is_gone() {
         bridge::remove("br0").unwrap();
         bridge::remove("br0").unwrap();
         assert!(link::find(&socket, "br0").unwrap().is_none());
-        town::run("ip", &["link", "add", "br0", "type", "dummy"]);
+        town::run("ip", &["link", "add", "br0", "type", "veth"]);
         let refused = bridge::ensure(&wanted).unwrap_err();
-        assert!(refused.to_string().contains("which is a dummy"), "{refused}");
+        assert!(refused.to_string().contains("which is a veth"), "{refused}");
         assert!(bridge::remove("br0").is_err());
     });
 }
