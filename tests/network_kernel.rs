@@ -9,7 +9,8 @@ mod town;
 
 use std::net::{IpAddr, SocketAddr};
 
-use onggi::network::nat::{self, Protocol, Published, Subnet};
+use onggi::network::nat::{self, Published, Subnet};
+use onggi::network::ports::Protocol;
 use onggi::network::{Cidr, address, bridge, conntrack, link, open, veth};
 use town::Town;
 
