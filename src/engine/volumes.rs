@@ -228,7 +228,7 @@ pub fn remove(home: &Home, name: &str) -> Result<()> {
         let why = format!("remove {name}: volume is in use - [{}]", ids.join(", "));
         return Err(Error::new(Class::Conflict, format!("remove the volume {name}"), why).hint("`onggi rm` those containers first"));
     }
-    volume::remove(&root, name, &home.data.join("removing"))?;
+    volume::remove(&root, name)?;
     event(home, "destroy", name, &[]);
     Ok(())
 }
