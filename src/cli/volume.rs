@@ -133,16 +133,17 @@ fn create(args: &CreateArgs) -> Result<u8> {
 
 fn inspect(args: &InspectArgs) -> Result<u8> {
     let home = Home::open()?;
-    inspect::print(args.names.iter().map(|name| facts(&home, name)), args.format.as_deref())
+    inspect::print(args.names.iter().map(|name| facts(&home, name, args.format.as_deref())), args.format.as_deref())
 }
 
-/// A volume in Docker's words.
+/// A volume in Docker's words. What is empty is `null` in its JSON and a map without keys in its templates.
 ///
 /// # Errors
 /// NotFound.
-pub fn facts(home: &Home, name: &str) -> Result<Value> {
+pub fn facts(home: &Home, name: &str, format: Option<&str>) -> Result<Value> {
     let volume = volume::load(&home.volumes(), name)?;
-    let or_null = |map: &BTreeMap<String, String>| if map.is_empty() { Value::Null } else { json!(map) };
+    let is_json = format.is_none_or(|format| format == "json");
+    let or_null = |map: &BTreeMap<String, String>| if map.is_empty() && is_json { Value::Null } else { json!(map) };
     Ok(json!({
         "CreatedAt": volume.created,
         "Driver": "local",

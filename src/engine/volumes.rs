@@ -80,6 +80,7 @@ pub fn resolve(home: &Home, request: &mut Request, image: &ContainerConfig) -> R
                 }
                 Volume::Tmpfs { .. } => continue,
             }
+            request.inherited.push(mount.target().clone());
             request.mounts.push(mount);
         }
     }

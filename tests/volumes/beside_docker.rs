@@ -118,7 +118,8 @@ fn docker_fills_and_tells_the_same() {
         &["volume", "ls", "--format", "{{.Driver}}"],
         &["rm", "-v", "two"],
         &["volume", "ls"],
-        &["volume", "prune", "-f"],
+        // Not compared: before version 23 its `volume prune` took volumes with a name, too.
+        &["volume", "rm", "copy", "made"],
         &["volume", "ls", "-q"],
     ] {
         let ours = jar.does(words);
@@ -137,7 +138,13 @@ fn docker_fills_and_tells_the_same() {
                 assert_eq!(sorted(jar.does(&ask), &jar.root), sorted(docker.does(&ask), &docker.jar.root), "{name}");
             }
             let theirs = docker.jar.root.join("data/volumes/copy/_data");
-            assert_eq!(pot::look(&pot::data(&jar, "copy")), pot::look(&theirs));
+            // Docker forgets the times of folders.
+            let look = |dir: &Path| {
+                let lines = pot::look(dir);
+                let line = |line: &str| if line.contains(" d ") { line.rsplit_once(' ').unwrap().0.to_string() } else { line.to_string() };
+                lines.lines().map(line).collect::<Vec<_>>()
+            };
+            assert_eq!(look(&pot::data(&jar, "copy")), look(&theirs));
         }
     }
     for words in [
