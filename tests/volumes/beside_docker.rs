@@ -151,7 +151,7 @@ fn docker_fills_and_tells_the_same() {
         &["volume", "rm", "nope"][..],
         &["volume", "create", "a/b"],
         &["volume", "create", "-o", "type=x", "xx"],
-        &["run", "--rm", "-v", "f:/etc/passwd", "full", "true"],
+        &["run", "--rm", "-v", "ff:/etc/passwd", "full", "true"],
     ] {
         let (ours, theirs) = (jar.says(words), docker.says(words));
         assert_eq!(ours.code, theirs.code, "{words:?} {} {}", ours.err, theirs.err);
