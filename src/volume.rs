@@ -232,7 +232,7 @@ pub fn fill(root: &Path, name: &str, copy: impl FnOnce(&OwnedFd) -> Result<bool>
     let filled = File::open(&new).doing(doing).and_then(|folder| {
         let folder = OwnedFd::from(folder);
         let filled = copy(&folder)?;
-        if filled {
+        if filled && !is_empty(&new) {
             // One call for all files: after a power cut a copy that has its name is whole.
             nix::unistd::syncfs(folder.as_fd()).doing(doing)?;
         }

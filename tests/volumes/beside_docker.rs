@@ -104,7 +104,7 @@ fn docker_fills_and_tells_the_same() {
             "-f",
             "name=made",
             "--format",
-            "{{.Driver}} {{.Name}} {{.Labels}} {{.Label \"a\"}} {{.Mountpoint}} {{.Scope}} {{.Size}} {{.Links}} {{.Status}}",
+            "{{.Driver}} {{.Name}} {{.Label \"a\"}} {{.Mountpoint}} {{.Scope}} {{.Size}} {{.Links}} {{.Status}}",
         ],
         &["volume", "ls", "-f", "dangling=true"],
         &["volume", "inspect", "-f", "{{.Driver}} {{.Labels}} {{.Mountpoint}} {{.Name}} {{.Options}} {{.Scope}}", "made", "copy"],

@@ -147,3 +147,29 @@ fn its_life_is_told_in_events() {
     let unmount = format!(r#"unmount db {{"container":"{id}","driver":"local"}}"#);
     assert_eq!(told.lines().collect::<Vec<_>>(), [r#"create db {"driver":"local"}"#, &mount, &unmount, r#"destroy db {"driver":"local"}"#]);
 }
+
+#[test]
+fn a_removal_never_takes_a_volume_from_a_container_that_is_being_made() {
+    let Some(jar) = full() else { return };
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (jar, done) = (&jar, &done);
+        let removing = scope.spawn(move || {
+            let mut removed = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let told = jar.says(&["volume", "rm", "contested"]);
+                assert!(told.code == 0 || ["in use", "no such volume"].iter().any(|why| told.err.contains(why)), "{told:?}");
+                removed += i32::from(told.code == 0);
+                jar.does(&["volume", "prune", "-a", "-f"]);
+            }
+            removed
+        });
+        for _ in 0..12 {
+            assert_eq!(jar.run(&["-v", "contested:/data", "full", "cat", "/data/plain", "/srv/index.html"]).out, "plain\nhello\n");
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(removing.join().unwrap() > 0, "nothing was contested");
+    });
+    jar.assert_nothing_left();
+    assert_eq!(fs::read_dir(jar.root.join("data/volumes/.removing")).unwrap().count(), 0);
+}
