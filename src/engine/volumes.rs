@@ -217,12 +217,10 @@ impl Users {
         let ids = record::ids(home)?;
         self.0.retain(|id, _| ids.contains(id));
         for id in ids {
-            if !self.0.contains_key(&id) {
-                // What a damaged record doesn't say its definition does.
-                let mounts = record::load(home, &id).map(|record| record.volumes);
-                let mounts = mounts.or_else(|_| record::definition(home, &id).map(|definition| definition.request.mounts));
-                self.0.insert(id, mounts.unwrap_or_default());
-            }
+            // What a damaged record doesn't say its definition does.
+            let definition = || record::definition(home, &id).map(|definition| definition.request.mounts);
+            let mounts = || record::load(home, &id).map(|record| record.volumes).or_else(|_| definition()).unwrap_or_default();
+            self.0.entry(id.clone()).or_insert_with(mounts);
         }
         Ok(())
     }
