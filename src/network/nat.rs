@@ -114,8 +114,9 @@ fn missing_is_fine(result: Result<(), crate::sys::netlink::Refusal>) -> Result<(
 fn elements(network: &Subnet) -> (Vec<Element>, Vec<Element>) {
     let link = network.link;
     let one = |set, wanted: bool| (wanted, Element { set, key: ifname(link).to_vec(), data: Vec::new(), told: link.into() });
-    let pair =
-        |set, wanted: bool| (wanted, Element { set, key: [ifname(link), ifname(link)].concat(), data: Vec::new(), told: format!("{link} . {link}") });
+    let pair = |set, from: &str, wanted: bool| {
+        (wanted, Element { set, key: [ifname(from), ifname(link)].concat(), data: Vec::new(), told: format!("{from:?} . {link}") })
+    };
     let leaves = |family: u8, name: &str, wanted: bool| {
         let key = [padded(&[family]), ifname(link).to_vec()].concat();
         (wanted, Element { set: rules::MASQUERADED, key, data: Vec::new(), told: format!("{name} . {link}") })
@@ -123,8 +124,10 @@ fn elements(network: &Subnet) -> (Vec<Element>, Vec<Element>) {
     let out = network.masquerade && !network.internal;
     let all = [
         one(rules::BRIDGES, true),
-        pair(rules::WITHIN, true),
-        pair(rules::OPEN, network.icc),
+        pair(rules::WITHIN, link, true),
+        // Where bridges pass netfilter (br_netfilter) a packet that stays in the bridge has no link that it came from at the end.
+        pair(rules::WITHIN, "", true),
+        pair(rules::OPEN, link, network.icc),
         one(rules::INTERNAL, network.internal),
         leaves(IPV4, "ipv4", out && network.cidrs.iter().any(|cidr| cidr.address.is_ipv4())),
         leaves(IPV6, "ipv6", out && network.cidrs.iter().any(|cidr| cidr.address.is_ipv6())),
