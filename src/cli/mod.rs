@@ -25,6 +25,7 @@ pub mod limits;
 pub mod logs;
 pub mod man;
 pub mod mounts;
+pub mod network_map;
 pub mod networking;
 pub mod networks;
 pub mod oci;

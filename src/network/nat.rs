@@ -9,10 +9,14 @@
 //!
 //! See it: `nft list table inet onggi`. Read: nft(8), "NAT STATEMENTS"; the packet's way: <https://wiki.nftables.org>, "Netfilter hooks".
 
+mod others;
 mod ports;
 mod rules;
+mod verdict;
 
+pub use others::{dropping_chains, filters, remedy};
 pub use ports::{PortCounters, Published, counters, publish, unpublish};
+pub use verdict::{Verdict, forwarded, is_masqueraded};
 
 use nix::errno::Errno;
 
@@ -96,14 +100,6 @@ pub fn remove_table(table: &str) -> Result<()> {
 /// Whatever the kernel answers.
 pub fn tables() -> Result<Vec<String>> {
     Ok(look::tables(&nft::open()?)?.into_iter().filter(|name| name.starts_with("onggi")).collect())
-}
-
-/// Chains of others that drop forwarded packets which they don't know, whatever our rules say: `ip filter FORWARD`.
-///
-/// # Errors
-/// Whatever the kernel answers.
-pub fn dropping_chains() -> Result<Vec<String>> {
-    look::dropping_chains(&nft::open()?)
 }
 
 fn missing_is_fine(result: Result<(), crate::sys::netlink::Refusal>) -> Result<(), crate::sys::netlink::Refusal> {
