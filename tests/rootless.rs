@@ -147,6 +147,7 @@ fn a_user_without_rights_has_networks() {
     networks::ten_at_once_share_one_ground(&home);
     networks::without_a_program_for_it_there_is_no_way_out(&home);
     networks::a_killed_keeper_is_replaced(&home);
+    networks::a_killed_monitor_leaves_nothing_on_the_network(&home);
     if support::peer("slirp4netns").is_some() {
         networks::the_outside_is_reached(&home);
     }

@@ -48,7 +48,8 @@ fn pasta(home: &HomeOf) -> Vec<i32> {
 #[track_caller]
 fn nobody_is_left(home: &HomeOf) {
     soon("keeper, way out and proxies have ended, and nobody lives in the user namespace", || {
-        ["onggi-network", "onggi-netns", "slirp4netns", "onggi-proxy"].iter().all(|name| living(home, name).is_empty()) && members(home).is_empty()
+        let is_gone = |name: &&str| living(home, name).is_empty();
+        ["onggi-network", "onggi-netns", "slirp4netns", "onggi-proxy"].iter().all(is_gone) && pasta(home).is_empty() && members(home).is_empty()
     });
     assert!(!home.dir.join("onggi-root/run/network.sock").exists());
 }
@@ -246,6 +247,21 @@ pub fn a_killed_keeper_is_replaced(home: &HomeOf) {
     assert_eq!(home.onggi(&["exec", "guest", "ping", "-c1", "-W5", "web"]).code, 0, "they meet again on the new ground");
     assert_eq!(living(home, "onggi-network").len(), 1);
     home.says(&["rm", "-f", "web", "guest"]);
+    home.says(&["network", "rm", "town"]);
+    nobody_is_left(home);
+}
+
+pub fn a_killed_monitor_leaves_nothing_on_the_network(home: &HomeOf) {
+    home.says(&["network", "create", "town"]);
+    home.says(&["run", "-d", "--name", "web", "--network", "town", "base", "sleep", "1000"]);
+    let first = home.says(&["exec", "web", "hostname", "-i"]);
+    let monitor = living(home, "onggi-monitor")[0];
+    assert!(Command::new("kill").args(["-9", &monitor.to_string()]).status().unwrap().success());
+    soon("the keeper goes with the last who called", || living(home, "onggi-network").is_empty() && living(home, "slirp4netns").is_empty());
+    home.says(&["run", "-d", "--name", "next", "--network", "town", "base", "sleep", "1000"]);
+    // The monitor of the next one clears up, once its own container runs.
+    soon("the address of the dead is free", || home.shows(&["--network", "town", "base", "hostname", "-i"]) == first);
+    home.says(&["rm", "-f", "web", "next"]);
     home.says(&["network", "rm", "town"]);
     nobody_is_left(home);
 }
