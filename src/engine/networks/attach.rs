@@ -162,9 +162,11 @@ fn unplug(home: &Home, endpoints: &[Endpoint]) -> Result<()> {
         note(nat::unpublish(&network::table(home), &published));
     }
     endpoints.iter().for_each(|endpoint| note(veth::silence(&host, &endpoint.link)));
-    // Only what was let in or led out is remembered by the kernel, and would be led to whoever gets the address next.
-    let addresses: Vec<IpAddr> = endpoints.iter().flat_map(|endpoint| &endpoint.addresses).map(|cidr| cidr.address).collect();
-    note(conntrack::forget(&addresses));
+    if !published.is_empty() {
+        // Who still sends to a published port would be led to the dead address for minutes (UDP), whoever publishes the port next.
+        let addresses: Vec<IpAddr> = endpoints.iter().flat_map(|endpoint| &endpoint.addresses).map(|cidr| cidr.address).collect();
+        note(conntrack::forget(&addresses));
+    }
     first_error.map_or(Ok(()), Err)
 }
 

@@ -13,7 +13,7 @@ use crate::error::Result;
 pub fn dropping_chains() -> Result<Vec<String>> {
     // firewalld's policy is to accept, and its last rule rejects.
     let drops = |chain: &Chain| chain.hook == Some(Place::Forward as u32) && (chain.policy != Some(NF_ACCEPT) || chain.table == "firewalld");
-    Ok(look::chains(&nft::open()?)?.iter().filter(|chain| drops(chain)).map(Chain::name).collect())
+    Ok(look::chains(&*nft::open()?)?.iter().filter(|chain| drops(chain)).map(Chain::name).collect())
 }
 
 /// The filters in this network namespace that look at packets for its own programs (`input`) or from them (`output`), ours aside.
@@ -24,7 +24,7 @@ pub fn filters(input: bool) -> Result<Vec<String>> {
     // linux/netfilter.h: NF_INET_LOCAL_IN.
     let hook = if input { 1 } else { Place::Output as u32 };
     let is_meant = |chain: &Chain| chain.hook == Some(hook) && chain.kind == "filter" && !chain.table.starts_with("onggi");
-    Ok(look::chains(&nft::open()?)?.iter().filter(|chain| is_meant(chain)).map(Chain::name).collect())
+    Ok(look::chains(&*nft::open()?)?.iter().filter(|chain| is_meant(chain)).map(Chain::name).collect())
 }
 
 /// What to type so that such a chain lets the packets of these bridges pass; a link may end in `*`.

@@ -90,6 +90,24 @@ fn chain(body: &[u8]) -> Option<Chain> {
     })
 }
 
+/// Whether a set or map has this element.
+///
+/// # Errors
+/// Whatever the kernel answers beside ENOENT.
+pub fn has(socket: &Socket, table: &str, element: &Element) -> Result<bool> {
+    let list = Message::inner().nest(NFTA_LIST_ELEM, element.message());
+    let message = Message::new(SUBSYSTEM << 8 | GETSETELEM, 0)
+        .fixed(&[INET, 0, 0, 0])
+        .text(NFTA_SET_ELEM_LIST_TABLE, table)
+        .text(NFTA_SET_ELEM_LIST_SET, element.set)
+        .nest(NFTA_SET_ELEM_LIST_ELEMENTS, list)
+        .finish();
+    match socket.ask(&format!("get element {} {}", element.set, element.told), &message) {
+        Err(refusal) if refusal.fact.errno() == Errno::ENOENT => Ok(false),
+        answers => answers.told(|| format!("look for {} in the set {}", element.told, element.set)).map(|_| true),
+    }
+}
+
 /// The elements of a map with their counters; none when table or map is missing.
 ///
 /// # Errors
