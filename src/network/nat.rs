@@ -14,7 +14,7 @@ mod ports;
 mod rules;
 mod verdict;
 
-pub use others::{dropping_chains, filters, remedy};
+pub use others::{dropping_chains, filters, remedy, warnings};
 pub use ports::{PortCounters, Published, counters, publish, unpublish};
 pub use verdict::{Verdict, forwarded, is_masqueraded};
 

@@ -13,11 +13,13 @@ use crate::engine::home::Home;
 use crate::engine::networks::ground::{self, Ground};
 use crate::engine::networks::live::{self, Endpoint, Who};
 use crate::engine::networks::names::Zone;
+use crate::engine::networks::network;
 use crate::engine::networks::{attach, ports};
 use crate::engine::record::{self, Definition, Record};
 use crate::engine::request::NetworkMode;
 use crate::error::{Class, Error, Result};
 use crate::network::dns::{self, Server};
+use crate::network::nat;
 use crate::network::ports::Held;
 use crate::network::proxy::{self, Way};
 use crate::sys::process;
@@ -32,6 +34,8 @@ pub struct Net {
     endpoints: Vec<Endpoint>,
     /// Where the bridges are. An ordinary user's ground stays as long as somebody has it.
     ground: Option<Ground>,
+    /// What its user has to be told.
+    pub warnings: Vec<String>,
 }
 
 impl Net {
@@ -41,7 +45,7 @@ impl Net {
     /// Conflict for a port, with its holder.
     pub fn begin(home: &Home, record: &Record, definition: &Definition) -> Result<Net> {
         let held = if record.network == NetworkMode::Own { ports::hold(home, record, definition)? } else { Vec::new() };
-        Ok(Net { held, proxy: None, server: None, zone: None, endpoints: Vec::new(), ground: None })
+        Ok(Net { held, proxy: None, server: None, zone: None, endpoints: Vec::new(), ground: None, warnings: Vec::new() })
     }
 
     /// Puts the container, whose first process waits, on its networks.
@@ -56,6 +60,11 @@ impl Net {
         let who = Who { id: &record.id, name: &record.name, hostname };
         let ground = self.ground.insert(ground::get(home)?);
         self.endpoints = attach::attach(home, ground, &who, &record.networks, namespace.as_fd(), &self.held)?;
+        if ground.namespace().is_none() {
+            let links = self.endpoints.iter().filter_map(|endpoint| network::load(home, &endpoint.network).ok()).map(|network| network.link);
+            // Who may not look at others' rules goes without.
+            self.warnings = nat::warnings(&links.collect::<Vec<_>>()).unwrap_or_default();
+        }
         let resolver = etc_files::resolver(home, &definition.request, record)?;
         etc_files::write_hosts(home, record, &definition.request, &self.endpoints)?;
         self.answer_names(home, record, resolver, namespace.as_fd())

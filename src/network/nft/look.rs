@@ -41,6 +41,18 @@ pub fn rules(socket: &Socket, table: &str) -> Result<usize> {
     Ok(answers.iter().filter(|answer| answer.kind & 0xff == 6 && ours(&answer.body)).count())
 }
 
+/// Whether a rule of this table, of whatever family, speaks of a link by a name that begins so.
+///
+/// # Errors
+/// Whatever the kernel answers.
+pub fn names_a_link(socket: &Socket, family: u8, table: &str, beginning: &str) -> Result<bool> {
+    let message = dump(GETRULE, family).text(NFTA_RULE_TABLE, table).finish();
+    let answers = socket.ask(&format!("list rules of {table}"), &message).told(|| format!("list the rules of the table {table}"))?;
+    let ours = |body: &[u8]| body.get(4..).and_then(|body| attribute(body, NFTA_RULE_TABLE)).is_some_and(|name| text_of(name) == table);
+    let speaks = |body: &[u8]| memchr::memmem::find(body, beginning.as_bytes()).is_some();
+    Ok(answers.iter().any(|answer| ours(&answer.body) && speaks(&answer.body)))
+}
+
 /// A chain of anybody's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
