@@ -14,7 +14,7 @@ use crate::engine::record;
 use crate::error::{Class, Error, Result};
 use crate::id;
 use crate::network::cidr::Cidr;
-use crate::network::{bridge, nat};
+use crate::network::{self as net, bridge, link, nat};
 
 /// A network to be.
 #[derive(Debug, Default, Clone)]
@@ -75,6 +75,18 @@ pub fn create(home: &Home, wanted: &Wanted) -> Result<Network> {
     }
     events::network(home, &made, "create", None);
     Ok(made)
+}
+
+/// A link that is there is somebody's: it would go when this network is removed.
+fn refuse_strangers_link(home: &Home, network: &Network) -> Result<()> {
+    let Some(ground) = ground::present(home)? else { return Ok(()) };
+    match ground.inside(|| link::find(&net::open()?, &network.link).map(|found| found.is_some()))? {
+        false => Ok(()),
+        true => {
+            let why = format!("this machine has a link called {} already, and it is none of our networks'", network.link);
+            Err(Error::new(Class::Conflict, format!("create the network {}", network.name), why).hint(format!("ip link show {}", network.link)))
+        }
+    }
 }
 
 /// Sees that a network's bridge is there, with its rules. What is there already costs one look.
