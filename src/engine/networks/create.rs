@@ -65,6 +65,7 @@ pub fn create(home: &Home, wanted: &Wanted) -> Result<Network> {
     }
     made.subnets = subnets(home, wanted, &made.id, &there)?;
     made.ipv6 = made.subnets.iter().any(|subnet| subnet.subnet.address.is_ipv6());
+    refuse_strangers_link(home, &made)?;
     networks.save(&made)?;
     // Where there is no ground yet, whoever comes to this network first makes both.
     let ready = ground::present(home).and_then(|ground| ground.map_or(Ok(()), |ground| ground.inside(|| networks_link(home, &made).map(drop))));
