@@ -26,6 +26,7 @@ pub mod logs;
 pub mod man;
 pub mod mounts;
 pub mod network_map;
+pub mod network_trace;
 pub mod networking;
 pub mod networks;
 pub mod oci;

@@ -14,6 +14,7 @@ use crate::network::address::{self, Address, Route};
 use crate::network::link::{self, Link};
 use crate::network::nat::{self, Published};
 use crate::network::neighbour::{self, Neighbour};
+use crate::network::way::{self, Way};
 use crate::network::{self, Cidr};
 use crate::sys::netlink::{self, NETLINK_ROUTE, Socket};
 
@@ -92,4 +93,23 @@ impl Namespace {
         let defaults = self.routes.iter().filter(|route| route.destination.prefix == 0);
         defaults.filter_map(|route| Some((route.index?, route.gateway))).collect()
     }
+}
+
+/// The way to an address from this thread's own namespace; None when there is none.
+///
+/// # Errors
+/// Whatever the kernel answers.
+pub fn way(to: IpAddr) -> Result<Option<Way>> {
+    way::to(&network::open()?, to)
+}
+
+/// The same from the network namespace of a process.
+///
+/// # Errors
+/// NotFound when the process is gone; EPERM.
+pub fn way_of(pid: i32, to: IpAddr) -> Result<Option<Way>> {
+    let path = format!("/proc/{pid}/ns/net");
+    let namespace = File::open(&path).doing(|| format!("open {path}"))?;
+    let socket = netlink::open_in(namespace.as_fd(), NETLINK_ROUTE).doing(|| format!("look into the network namespace of process {pid}"))?;
+    way::to(&socket, to)
 }
