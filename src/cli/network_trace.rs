@@ -111,7 +111,7 @@ struct Proof {
 }
 
 /// So long an answer is waited for: on one machine it takes microseconds.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Traces: 0 when the packet arrives (also where nobody listens), 1 when not.
 ///
@@ -225,6 +225,7 @@ fn predicted(trace: &Trace) -> String {
     let by_name = trace.hops.iter().any(|hop| hop.name == "name" && hop.answer == Answer::Stops);
     match (trace.prediction, by_name) {
         (Answer::Stops, true) if trace.address.is_none() => "it goes nowhere: the name leads to no address".into(),
+        (Answer::Stops, true) => format!("by its name it goes nowhere; by its address it stops at the {}", stop.map_or("name", |hop| &hop.name)),
         (Answer::Stops, _) => format!("it stops at the {}", stop.map_or("name", |hop| &hop.name)),
         (_, true) => "by its name it goes nowhere; to its address it would get through".into(),
         (Answer::Passes, _) => "it arrives".into(),
