@@ -40,7 +40,6 @@ fn a_slip_is_answered_with_the_next_step() {
         (&["stop"], "onggi stop -t 30 web"),
         (&["pull", "alpine"], "onggi load"),
         (&["build", "."], "onggi commit"),
-        (&["run", "-p", "80:80", "base"], "--network host"),
         (&["run", "--nmae", "x", "base"], "'--name'"),
         (&["ps", "-l", "-x"], "--help"),
         (&["help"], "onggi --help"),

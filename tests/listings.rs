@@ -14,9 +14,9 @@ use support::peer;
 /// One that runs, one that has ended with 3, one that was only made.
 fn three() -> Option<Jar> {
     let jar = Jar::new()?;
-    jar.does(&["run", "-d", "--name", "web", "-l", "com.example.tier=front", "base", "sleep", "1000"]);
-    assert_eq!(jar.says(&["run", "--name", "done", "base", "sh", "-c", "echo hi there; exit 3"]).code, 3);
-    jar.does(&["create", "--name", "made", "base", "true"]);
+    jar.does(&["run", "-d", "--network", "none", "--name", "web", "-l", "com.example.tier=front", "base", "sleep", "1000"]);
+    assert_eq!(jar.says(&["run", "--network", "none", "--name", "done", "base", "sh", "-c", "echo hi there; exit 3"]).code, 3);
+    jar.does(&["create", "--network", "none", "--name", "made", "base", "true"]);
     Some(jar)
 }
 

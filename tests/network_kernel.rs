@@ -9,7 +9,8 @@ mod town;
 
 use std::net::{IpAddr, SocketAddr};
 
-use onggi::network::nat::{self, Protocol, Published, Subnet};
+use onggi::network::nat::{self, Published, Subnet};
+use onggi::network::ports::Protocol;
 use onggi::network::{Cidr, address, bridge, conntrack, link, open, veth};
 use town::Town;
 
@@ -136,9 +137,9 @@ fn what_is_half_made_is_finished_and_what_is_removed_is_gone() {
         bridge::remove("br0").unwrap();
         bridge::remove("br0").unwrap();
         assert!(link::find(&socket, "br0").unwrap().is_none());
-        town::run("ip", &["link", "add", "br0", "type", "dummy"]);
+        town::run("ip", &["link", "add", "br0", "type", "veth"]);
         let refused = bridge::ensure(&wanted).unwrap_err();
-        assert!(refused.to_string().contains("which is a dummy"), "{refused}");
+        assert!(refused.to_string().contains("which is a veth"), "{refused}");
         assert!(bridge::remove("br0").is_err());
     });
 }

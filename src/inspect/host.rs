@@ -36,6 +36,7 @@ pub(super) fn finding(name: &'static str, yes: bool, seen: impl Into<String>, re
 pub fn findings(store: &Path) -> Vec<Finding> {
     let mut all = vec![kernel(), namespaces(), privileges(), user_namespaces(), apparmor()];
     all.extend(rootless_helpers());
+    all.push(way_out());
     all.extend(control_groups());
     all.extend([overlay(), store_upper(store), seccomp()]);
     all.extend(host_network::findings());
@@ -128,6 +129,17 @@ fn rootless_helpers() -> Vec<Finding> {
             format!("sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}"),
         ),
     ]
+}
+
+fn way_out() -> Finding {
+    const NAME: &str = "a way out of rootless networks (slirp4netns or pasta)";
+    let Some(program) = ["slirp4netns", "pasta"].into_iter().find(|name| on_path(name)) else {
+        let remedy = "sudo apt install slirp4netns; until then a rootless container reaches those on its networks, and nothing else";
+        return finding(NAME, geteuid().is_root(), if geteuid().is_root() { "root needs none" } else { "not installed" }, remedy);
+    };
+    let opens = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun");
+    let seen = opens.as_ref().map_or_else(|e| format!("{program}, but /dev/net/tun: {e}"), |_| program.into());
+    finding(NAME, opens.is_ok(), seen, "sudo modprobe tun; sudo chmod 666 /dev/net/tun (udev does so on a usual system)")
 }
 
 fn control_groups() -> Vec<Finding> {

@@ -14,7 +14,7 @@ mod ports;
 mod rules;
 mod verdict;
 
-pub use others::{dropping_chains, filters, remedy};
+pub use others::{dropping_chains, filters, remedy, warnings};
 pub use ports::{PortCounters, Published, counters, publish, unpublish};
 pub use verdict::{Verdict, forwarded, is_masqueraded};
 
@@ -64,10 +64,12 @@ pub fn ensure(table: &str, network: &Subnet) -> Result<bool> {
         batch.commit(&socket).told(doing)?;
     }
     let mut batch = Batch::new(table);
-    // An element can only be deleted when it is there: so all are added first.
     batch.add(&wanted);
-    batch.add(&unwanted);
-    batch.delete(&unwanted);
+    for element in unwanted {
+        if look::has(&socket, table, &element)? {
+            batch.delete(&[element]);
+        }
+    }
     batch.commit(&socket).told(doing).map(|()| !is_whole)
 }
 
@@ -81,7 +83,7 @@ pub fn remove_network(table: &str, network: &Subnet) -> Result<()> {
     let mut batch = Batch::new(table);
     batch.add(&all);
     batch.delete(&all);
-    missing_is_fine(batch.commit(&nft::open()?)).told(|| format!("take {} out of the rules", network.link))
+    missing_is_fine(batch.commit(&*nft::open()?)).told(|| format!("take {} out of the rules", network.link))
 }
 
 /// Deletes the table and all that is in it. One that is missing is fine.
@@ -91,7 +93,7 @@ pub fn remove_network(table: &str, network: &Subnet) -> Result<()> {
 pub fn remove_table(table: &str) -> Result<()> {
     let mut batch = Batch::new(table);
     batch.delete_table();
-    missing_is_fine(batch.commit(&nft::open()?)).told(|| format!("delete the table {table}"))
+    missing_is_fine(batch.commit(&*nft::open()?)).told(|| format!("delete the table {table}"))
 }
 
 /// The names of the `inet` tables that begin with `onggi`.
@@ -99,7 +101,7 @@ pub fn remove_table(table: &str) -> Result<()> {
 /// # Errors
 /// Whatever the kernel answers.
 pub fn tables() -> Result<Vec<String>> {
-    Ok(look::tables(&nft::open()?)?.into_iter().filter(|name| name.starts_with("onggi")).collect())
+    Ok(look::tables(&*nft::open()?)?.into_iter().filter(|name| name.starts_with("onggi")).collect())
 }
 
 fn missing_is_fine(result: Result<(), crate::sys::netlink::Refusal>) -> Result<(), crate::sys::netlink::Refusal> {
@@ -110,8 +112,9 @@ fn missing_is_fine(result: Result<(), crate::sys::netlink::Refusal>) -> Result<(
 fn elements(network: &Subnet) -> (Vec<Element>, Vec<Element>) {
     let link = network.link;
     let one = |set, wanted: bool| (wanted, Element { set, key: ifname(link).to_vec(), data: Vec::new(), told: link.into() });
-    let pair =
-        |set, wanted: bool| (wanted, Element { set, key: [ifname(link), ifname(link)].concat(), data: Vec::new(), told: format!("{link} . {link}") });
+    let pair = |set, from: &str, wanted: bool| {
+        (wanted, Element { set, key: [ifname(from), ifname(link)].concat(), data: Vec::new(), told: format!("{from:?} . {link}") })
+    };
     let leaves = |family: u8, name: &str, wanted: bool| {
         let key = [padded(&[family]), ifname(link).to_vec()].concat();
         (wanted, Element { set: rules::MASQUERADED, key, data: Vec::new(), told: format!("{name} . {link}") })
@@ -119,8 +122,10 @@ fn elements(network: &Subnet) -> (Vec<Element>, Vec<Element>) {
     let out = network.masquerade && !network.internal;
     let all = [
         one(rules::BRIDGES, true),
-        pair(rules::WITHIN, true),
-        pair(rules::OPEN, network.icc),
+        pair(rules::WITHIN, link, true),
+        // Where bridges pass netfilter (br_netfilter) a packet that stays in the bridge has no link that it came from at the end.
+        pair(rules::WITHIN, "", true),
+        pair(rules::OPEN, link, network.icc),
         one(rules::INTERNAL, network.internal),
         leaves(IPV4, "ipv4", out && network.cidrs.iter().any(|cidr| cidr.address.is_ipv4())),
         leaves(IPV6, "ipv6", out && network.cidrs.iter().any(|cidr| cidr.address.is_ipv6())),

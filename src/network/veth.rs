@@ -39,6 +39,7 @@ static UNPLUGGED: Reason = Reason {
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_PROTINFO: u16 = 12;
 const IFLA_BRPORT_STATE: u16 = 1;
+const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_FLUSH: u16 = 24;
 const BR_STATE_DISABLED: u8 = 0;
 const RTM_SETLINK: u16 = libc::RTM_SETLINK;
@@ -146,9 +147,19 @@ fn plug(host: &Socket, wanted: &Veth) -> Result<()> {
         messages.extend(set_port(index, Message::inner().u8(IFLA_BRPORT_ISOLATED, 1)).finish());
         told = format!("RTM_SETLINK {} isolated, ", wanted.name);
     }
+    if bridges_pass_netfilter() {
+        messages.extend(set_port(index, Message::inner().u8(IFLA_BRPORT_MODE, 1)).finish());
+        told.push_str(&format!("RTM_SETLINK {} hairpin, ", wanted.name));
+    }
     messages.extend(link::up(index, false).finish());
     host.change(|| format!("{told}RTM_NEWLINK {} up", wanted.name), messages).told(|| format!("switch {} on", wanted.name))?;
     Ok(())
+}
+
+/// Whether br_netfilter is there (Docker loads it): then a bridge translates addresses itself, and what a container sends to its own
+/// published port has to go back out of the port that it came in by, which a bridge refuses unless it is in hairpin mode.
+fn bridges_pass_netfilter() -> bool {
+    std::path::Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists()
 }
 
 /// What the container's end needs, in one datagram; a route can only be made over a link that is on.

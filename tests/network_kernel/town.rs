@@ -48,6 +48,8 @@ impl Town {
         let world = town.path("world");
         town.ip("host", &["link", "add", "up0", "type", "veth", "peer", "name", "up0", "netns", world.rsplit('/').next().unwrap()]);
         for (who, v4, v6) in [("host", "203.0.113.1/24", "2001:db8::1/64"), ("world", "203.0.113.2/24", "2001:db8::2/64")] {
+            // Forwarding needs the link's own address, which waits a second for duplicates otherwise.
+            town.inside(who, || std::fs::write("/proc/sys/net/ipv6/conf/up0/accept_dad", "0").unwrap());
             town.ip(who, &["addr", "add", v4, "dev", "up0"]);
             town.ip(who, &["addr", "add", v6, "dev", "up0", "nodad"]);
             town.ip(who, &["link", "set", "up0", "up"]);
@@ -135,7 +137,7 @@ impl Town {
 
     pub fn pings(&self, who: &str, target: &str) -> bool {
         let name = format!("{}-{who}", self.name);
-        let words = ["netns", "exec", &name, "ping", "-c", "1", "-W", "1", target];
+        let words = ["netns", "exec", &name, "ping", "-c", "3", "-i", "0.4", "-W", "1", target];
         Command::new("ip").args(words).output().unwrap().status.success()
     }
 

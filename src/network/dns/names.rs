@@ -54,10 +54,7 @@ impl Names {
 /// A name that is known has no error, even without an address of the kind that was asked for: at NXDOMAIN for AAAA, musl would not
 /// look at the answer for A.
 fn answer_addresses(question: &Question, addresses: &[IpAddr], turn: usize, room: usize) -> Vec<u8> {
-    let wanted = |address: &&IpAddr| match (question.kind, address) {
-        (ANY, _) | (A, IpAddr::V4(_)) | (AAAA, IpAddr::V6(_)) => true,
-        _ => false,
-    };
+    let wanted = |address: &&IpAddr| matches!((question.kind, address), (ANY, _) | (A, IpAddr::V4(_)) | (AAAA, IpAddr::V6(_)));
     let wanted: Vec<&IpAddr> = addresses.iter().filter(wanted).collect();
     let mut answer = Answer::new(question, room);
     let first = turn.checked_rem(wanted.len()).unwrap_or(0);

@@ -11,9 +11,41 @@ use crate::error::Result;
 /// # Errors
 /// Whatever the kernel answers.
 pub fn dropping_chains() -> Result<Vec<String>> {
-    // firewalld's policy is to accept, and its last rule rejects.
-    let drops = |chain: &Chain| chain.hook == Some(Place::Forward as u32) && (chain.policy != Some(NF_ACCEPT) || chain.table == "firewalld");
-    Ok(look::chains(&nft::open()?)?.iter().filter(|chain| drops(chain)).map(Chain::name).collect())
+    Ok(look::chains(&*nft::open()?)?.iter().filter(|chain| drops_forwarded(chain)).map(Chain::name).collect())
+}
+
+/// firewalld's policy is to accept, and its last rule rejects.
+fn drops_forwarded(chain: &Chain) -> bool {
+    chain.hook == Some(Place::Forward as u32) && (chain.policy != Some(NF_ACCEPT) || chain.table == "firewalld")
+}
+
+/// What somebody has to be told before packets of these bridges get through: one line for each, and each chain of others that drops them and
+/// has no rule about it, with what to type.
+///
+/// # Errors
+/// Whatever the kernel answers.
+pub fn warnings(links: &[String]) -> Result<Vec<String>> {
+    let socket = nft::open()?;
+    let mut warnings = Vec::new();
+    let chains = look::chains(&socket)?;
+    for (chain, link) in chains.iter().filter(|chain| drops_forwarded(chain)).flat_map(|chain| links.iter().map(move |link| (chain, link.as_str()))) {
+        let family = match chain.family {
+            "inet" => nft::INET,
+            "ip6" => nft::IPV6,
+            _ => nft::IPV4,
+        };
+        // A rule for all bridges of ours is written og-* or og-+.
+        let beginning = if link.starts_with("og-") { "og-" } else { link };
+        if !look::names_a_link(&socket, family, &chain.table, beginning)? {
+            let all = if link.starts_with("og-") { "og-*" } else { link };
+            let name = chain.name();
+            warnings.push(format!(
+                "{name} drops what goes through this host, so that {link} reaches nothing outside; to let it pass: {}",
+                remedy(&name, &[all])
+            ));
+        }
+    }
+    Ok(warnings)
 }
 
 /// The filters in this network namespace that look at packets for its own programs (`input`) or from them (`output`), ours aside.
@@ -24,7 +56,7 @@ pub fn filters(input: bool) -> Result<Vec<String>> {
     // linux/netfilter.h: NF_INET_LOCAL_IN.
     let hook = if input { 1 } else { Place::Output as u32 };
     let is_meant = |chain: &Chain| chain.hook == Some(hook) && chain.kind == "filter" && !chain.table.starts_with("onggi");
-    Ok(look::chains(&nft::open()?)?.iter().filter(|chain| is_meant(chain)).map(Chain::name).collect())
+    Ok(look::chains(&*nft::open()?)?.iter().filter(|chain| is_meant(chain)).map(Chain::name).collect())
 }
 
 /// What to type so that such a chain lets the packets of these bridges pass; a link may end in `*`.

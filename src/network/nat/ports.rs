@@ -43,7 +43,7 @@ pub struct PortCounters {
 /// Opens these ports, all or none. One that led elsewhere leads here now: who publishes holds the host's socket, so the other is dead.
 ///
 /// # Errors
-/// NotFound-like ENOENT when the table is missing; EPERM.
+/// ENOENT when the table is missing; EPERM.
 pub fn publish(table: &str, ports: &[Published]) -> Result<()> {
     because(&PUBLISH);
     let socket = nft::open()?;

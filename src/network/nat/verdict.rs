@@ -51,7 +51,7 @@ pub fn forwarded(table: &str, from: &str, to: &str, published: bool) -> Result<O
 /// Whatever the kernel answers.
 pub fn is_masqueraded(table: &str, from: &str, v6: bool) -> Result<bool> {
     let key = [padded(&[if v6 { IPV6 } else { IPV4 }]), ifname(from).to_vec()].concat();
-    Ok(look::elements(&nft::open()?, table, MASQUERADED)?.iter().any(|element| holds(element, &key)))
+    Ok(look::elements(&*nft::open()?, table, MASQUERADED)?.iter().any(|element| holds(element, &key)))
 }
 
 fn holds(element: &Counted, key: &[u8]) -> bool {

@@ -41,6 +41,18 @@ pub fn rules(socket: &Socket, table: &str) -> Result<usize> {
     Ok(answers.iter().filter(|answer| answer.kind & 0xff == 6 && ours(&answer.body)).count())
 }
 
+/// Whether a rule of this table, of whatever family, speaks of a link by a name that begins so.
+///
+/// # Errors
+/// Whatever the kernel answers.
+pub fn names_a_link(socket: &Socket, family: u8, table: &str, beginning: &str) -> Result<bool> {
+    let message = dump(GETRULE, family).text(NFTA_RULE_TABLE, table).finish();
+    let answers = socket.ask(&format!("list rules of {table}"), &message).told(|| format!("list the rules of the table {table}"))?;
+    let ours = |body: &[u8]| body.get(4..).and_then(|body| attribute(body, NFTA_RULE_TABLE)).is_some_and(|name| text_of(name) == table);
+    let speaks = |body: &[u8]| memchr::memmem::find(body, beginning.as_bytes()).is_some();
+    Ok(answers.iter().any(|answer| ours(&answer.body) && speaks(&answer.body)))
+}
+
 /// A chain of anybody's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
@@ -88,6 +100,24 @@ fn chain(body: &[u8]) -> Option<Chain> {
         hook: attribute(rest, NFTA_CHAIN_HOOK).and_then(|hook| attribute(hook, NFTA_HOOK_HOOKNUM)).and_then(be32_of),
         policy: attribute(rest, NFTA_CHAIN_POLICY).and_then(be32_of),
     })
+}
+
+/// Whether a set or map has this element.
+///
+/// # Errors
+/// Whatever the kernel answers beside ENOENT.
+pub fn has(socket: &Socket, table: &str, element: &Element) -> Result<bool> {
+    let list = Message::inner().nest(NFTA_LIST_ELEM, element.message());
+    let message = Message::new(SUBSYSTEM << 8 | GETSETELEM, 0)
+        .fixed(&[INET, 0, 0, 0])
+        .text(NFTA_SET_ELEM_LIST_TABLE, table)
+        .text(NFTA_SET_ELEM_LIST_SET, element.set)
+        .nest(NFTA_SET_ELEM_LIST_ELEMENTS, list)
+        .finish();
+    match socket.ask(&format!("get element {} {}", element.set, element.told), &message) {
+        Err(refusal) if refusal.fact.errno() == Errno::ENOENT => Ok(false),
+        answers => answers.told(|| format!("look for {} in the set {}", element.told, element.set)).map(|_| true),
+    }
 }
 
 /// The elements of a map with their counters; none when table or map is missing.

@@ -14,7 +14,10 @@ const NFTA_SET_KEY_LEN: u16 = 5;
 const NFTA_SET_DATA_TYPE: u16 = 6;
 const NFTA_SET_DATA_LEN: u16 = 7;
 const NFTA_SET_ID: u16 = 10;
+const NFTA_SET_USERDATA: u16 = 13;
 const NFTA_SET_EXPR: u16 = 17;
+/// nft(8)'s own note on a set: type, length and value; its type 0 is the key's byte order, and 1 is the host's. Without it nft shows names as "".
+const KEY_IN_HOSTS_ORDER: [u8; 6] = [0, 4, 1, 0, 0, 0];
 const NFT_SET_MAP: u32 = 8;
 pub(crate) const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
 pub(crate) const NFTA_SET_ELEM_LIST_SET: u16 = 2;
@@ -76,6 +79,9 @@ impl Batch<'_> {
             message = message.be32(NFTA_SET_DATA_TYPE, number(set.data)).be32(NFTA_SET_DATA_LEN, length(set.data));
         }
         message = message.be32(NFTA_SET_ID, id);
+        if matches!(set.key, [Type::Ifname]) {
+            message = message.bytes(NFTA_SET_USERDATA, &KEY_IN_HOSTS_ORDER);
+        }
         if !set.data.is_empty() {
             message = message.nest(NFTA_SET_EXPR, Message::inner().text(1, "counter").nest(2, Message::inner()));
         }
@@ -109,7 +115,7 @@ impl Batch<'_> {
 }
 
 impl Element {
-    fn message(&self) -> Message {
+    pub(crate) fn message(&self) -> Message {
         let message = Message::inner().nest(NFTA_SET_ELEM_KEY, value(&self.key));
         if self.data.is_empty() { message } else { message.nest(NFTA_SET_ELEM_DATA, value(&self.data)) }
     }
