@@ -3,6 +3,8 @@
 //! Read: bridge(8), veth(4), network_namespaces(7).
 
 pub mod model;
+#[cfg(test)]
+mod picture_tests;
 mod place;
 mod svg;
 mod text;
@@ -48,13 +50,14 @@ pub fn map(args: &MapArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// Prints the map as text, as wide as the terminal.
-///
-/// # Errors
-/// ENOSPC, EIO.
-pub fn print(map: &model::Map) -> Result<()> {
+fn print(map: &model::Map) -> Result<()> {
+    std::io::stdout().lock().write_all(text_of(map).as_bytes()).or_else(quiet_pipe)
+}
+
+/// The map as text, as wide as the terminal.
+pub fn text_of(map: &model::Map) -> String {
     let width = terminal::size(fd::standard(1)).ok().map(|size| usize::from(size.columns)).filter(|columns| *columns > 0).unwrap_or(PAGE);
-    std::io::stdout().lock().write_all(text::draw(map, width).as_bytes()).or_else(quiet_pipe)
+    text::draw(map, width)
 }
 
 fn write(map: &model::Map, file: &Path) -> Result<()> {

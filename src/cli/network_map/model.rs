@@ -123,6 +123,7 @@ pub struct Port {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Seen {
     host: Namespace,
+    forwarding: bool,
     containers: BTreeMap<i32, Namespace>,
     ports: Vec<PortUse>,
 }
@@ -148,10 +149,15 @@ pub fn gather(home: &Home, names: &[String]) -> Result<Map> {
     let look = || {
         // A container that ends while we look is simply gone.
         let containers = pids.iter().filter_map(|pid| Some((*pid, facts::of(*pid).ok()?))).collect();
-        Ok(Seen { host: facts::here()?, containers, ports: facts::ports(&table).unwrap_or_default() })
+        let forwarding = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|text| text.trim() != "0");
+        Ok(Seen { host: facts::here()?, forwarding, containers, ports: facts::ports(&table).unwrap_or_default() })
     };
-    let seen = ground::present(home)?.map_or_else(|| Ok(Seen::default()), |ground| ground.inside(look))?;
-    let mut map = Map { host: host(&seen.host), ..Map::default() };
+    let seen = match ground::present(home)? {
+        Some(ground) => ground.inside(look)?,
+        // Nothing of ours is there yet; where the host's packets go is there.
+        None => Seen { host: facts::here()?, ..Seen::default() },
+    };
+    let mut map = Map { host: host(&seen), ..Map::default() };
     map.networks = networks.iter().map(|network| bridge(network, &seen.host, &endpoints)).collect();
     map.containers = records.iter().map(|record| container(record, &running, &endpoints, &networks, &seen)).collect();
     map.containers.sort_by(|a, b| a.name.cmp(&b.name));
@@ -163,7 +169,8 @@ fn is_on(record: &Record, networks: &[Network]) -> bool {
     record.networks.iter().any(|attachment| networks.iter().any(|network| network.id == attachment.network))
 }
 
-fn host(seen: &Namespace) -> Host {
+fn host(seen: &Seen) -> Host {
+    let (forwarding, seen) = (seen.forwarding, &seen.host);
     let mut uplinks: Vec<Uplink> = Vec::new();
     for (index, gateway) in seen.ways_out() {
         let Some(link) = seen.link_of(index) else { continue };
@@ -175,7 +182,7 @@ fn host(seen: &Namespace) -> Host {
     Host {
         name: nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         namespace: seen.inode,
-        forwarding: std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|text| text.trim() != "0"),
+        forwarding,
         uplinks,
     }
 }
