@@ -22,10 +22,14 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Class, Doing, Error, Result};
+use crate::id;
 use crate::sys::xattr;
 
 /// The label by which Docker knows a volume that nobody gave a name.
 pub const ANONYMOUS: &str = "com.docker.volume.anonymous";
+
+/// Beside the volumes, which may be a disk of their own; no volume's name begins with a dot.
+const REMOVING: &str = ".removing";
 
 /// A volume.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -228,7 +232,7 @@ pub fn fill(root: &Path, name: &str, copy: impl FnOnce(&OwnedFd) -> Result<bool>
     let filled = File::open(&new).doing(doing).and_then(|folder| {
         let folder = OwnedFd::from(folder);
         let filled = copy(&folder)?;
-        if filled {
+        if filled && !is_empty(&new) {
             // One call for all files: after a power cut a copy that has its name is whole.
             nix::unistd::syncfs(folder.as_fd()).doing(doing)?;
         }
@@ -289,16 +293,23 @@ fn copy_attributes(from: &Path, to: &Path, facts: &fs::Metadata) -> std::io::Res
     target.set_times(fs::FileTimes::new().set_accessed(facts.accessed()?).set_modified(facts.modified()?))
 }
 
-/// Removes a volume, which the caller holds alone: it goes at once, its files by and by. `bin` is a folder on the same file system.
+/// Removes a volume, which the caller holds alone: it goes at once, its files by and by.
 ///
 /// # Errors
 /// EACCES, EBUSY.
-pub fn remove(root: &Path, name: &str, bin: &Path) -> Result<()> {
-    let gone = bin.join(format!("volume-{name}-{}", std::process::id()));
+pub fn remove(root: &Path, name: &str) -> Result<()> {
     let doing = || format!("remove the volume {name}");
-    remove_tree(&gone)?;
+    let gone = root.join(REMOVING).join(id::random()?);
+    make_dir(&root.join(REMOVING), 0o700)?;
     fs::rename(root.join(name), &gone).doing(doing)?;
     remove_tree(&gone)
+}
+
+/// Clears what removals that were killed have left.
+pub fn sweep(root: &Path) {
+    for entry in fs::read_dir(root.join(REMOVING)).into_iter().flatten().flatten() {
+        let _ = fs::remove_dir_all(entry.path());
+    }
 }
 
 /// Whether nothing is in a folder; one that can't be read may hold something.

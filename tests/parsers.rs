@@ -85,7 +85,7 @@ proptest! {
     #[test]
     fn sizes_volumes_and_mount_points_never_panic(text in "[0-9a-zA-Z.,:=/\\\\-]{0,60}|\\PC{0,40}") {
         let _ = onggi::cli::size::bytes(&text);
-        for parse in [onggi::cli::volume::short, onggi::cli::volume::long, onggi::cli::volume::tmpfs] {
+        for parse in [onggi::cli::mounts::short, onggi::cli::mounts::long, onggi::cli::mounts::tmpfs] {
             if let Err(e) = parse(&text) {
                 prop_assert!(!e.to_string().is_empty());
             }

@@ -5,6 +5,8 @@
 
 #[path = "rootless/background.rs"]
 mod background;
+#[path = "rootless/networks.rs"]
+mod networks;
 mod support;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -20,15 +22,20 @@ const USER: u32 = 12345;
 const WITH_A_RANGE: &str = "mount --bind $1/passwd /etc/passwd && mount --bind $1/subid /etc/subuid && mount --bind $1/subid /etc/subgid \
     && user=$2 && shift 2 && exec setpriv --reuid $user --regid $user --clear-groups \"$@\"";
 
+/// The same, for a machine on which /dev/net/tun is for everybody, as it is where udev runs.
+const WITH_A_WAY_OUT: &str =
+    "mount --bind $1/tun /dev/net/tun && user=$2 && shift 2 && exec setpriv --reuid $user --regid $user --clear-groups \"$@\"";
+
 /// A home of that user's, with a copy of the program that they can reach.
 struct HomeOf {
     dir: PathBuf,
     user: u32,
-    has_range: bool,
+    /// What is done before a command, by root.
+    before: Option<&'static str>,
 }
 
 impl HomeOf {
-    fn make(user: u32, has_range: bool) -> Option<HomeOf> {
+    fn make(user: u32, before: Option<&'static str>) -> Option<HomeOf> {
         if !nix::unistd::geteuid().is_root() {
             support::skip_for_want_of("only root becomes another user");
             return None;
@@ -42,13 +49,13 @@ impl HomeOf {
         std::fs::write(dir.join("passwd"), passwd).unwrap();
         std::fs::write(dir.join("subid"), "jarmaker:300000:65536\n").unwrap();
         std::os::unix::fs::chown(&dir, Some(user), Some(user)).unwrap();
-        Some(HomeOf { dir, user, has_range })
+        Some(HomeOf { dir, user, before })
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = if self.has_range {
+        let mut command = if let Some(script) = self.before {
             let mut command = Command::new("/usr/bin/unshare");
-            command.args(["--mount", "sh", "-c", WITH_A_RANGE, "sh"]).arg(&self.dir).arg(self.user.to_string()).arg(self.dir.join("onggi"));
+            command.args(["--mount", "sh", "-c", script, "sh"]).arg(&self.dir).arg(self.user.to_string()).arg(self.dir.join("onggi"));
             command
         } else {
             let mut command = Command::new(self.dir.join("onggi"));
@@ -56,9 +63,14 @@ impl HomeOf {
             command.uid(self.user).gid(self.user);
             command
         };
+        self.settle(&mut command, words);
+        command
+    }
+
+    /// The user's surroundings.
+    fn settle(&self, command: &mut Command, words: &[&str]) {
         command.args(words).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &self.dir).env("LC_ALL", "C.UTF-8");
         command.env("ONGGI_ROOT", self.dir.join("onggi-root")).current_dir(&self.dir).stdin(Stdio::null());
-        command
     }
 
     fn onggi(&self, words: &[&str]) -> Said {
@@ -100,7 +112,7 @@ impl Drop for HomeOf {
 // One test and one home: the base image is made once.
 #[test]
 fn a_user_without_rights_runs_containers() {
-    let Some(home) = HomeOf::make(USER, false) else { return };
+    let Some(home) = HomeOf::make(USER, None) else { return };
     root_inside_is_the_user_outside(&home);
     options_that_need_no_rights_work(&home);
     what_needs_rights_is_refused_with_a_hint(&home);
@@ -114,9 +126,34 @@ fn a_user_with_a_range_of_ids_runs_containers_in_the_background() {
     if support::peer("newuidmap").is_none() {
         return;
     }
-    let Some(home) = HomeOf::make(USER + 1, true) else { return };
+    let Some(home) = HomeOf::make(USER + 1, Some(WITH_A_RANGE)) else { return };
     background::containers_live_on_and_stay_within_reach(&home);
     background::other_users_of_the_image_come_from_the_range(&home);
+    nothing_is_left(&home);
+}
+
+#[test]
+fn a_user_without_rights_has_networks() {
+    let Some(home) = HomeOf::make(USER + 2, Some(WITH_A_WAY_OUT)) else { return };
+    if support::peer("busybox").is_none() || support::peer("ip").is_none() {
+        return;
+    }
+    networks::a_host_of_its_own(&home);
+    // The base image is made by the first who needs it.
+    home.shows(&["base", "true"]);
+    networks::nobody_stays_when_the_last_has_left(&home);
+    networks::containers_find_each_other_by_name(&home);
+    networks::published_ports_lead_to_the_container(&home);
+    networks::ten_at_once_share_one_ground(&home);
+    networks::without_a_program_for_it_there_is_no_way_out(&home);
+    networks::a_killed_keeper_is_replaced(&home);
+    networks::a_killed_monitor_leaves_nothing_on_the_network(&home);
+    if support::peer("slirp4netns").is_some() {
+        networks::the_outside_is_reached(&home);
+    }
+    if support::peer("pasta").is_some() {
+        networks::pasta_is_as_good_a_way_out(&home);
+    }
     nothing_is_left(&home);
 }
 

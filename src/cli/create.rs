@@ -259,6 +259,7 @@ pub fn request(args: &CreateArgs) -> Result<Request> {
         security: security(args)?,
         limits: Limits { oom_score_adj: args.oom_score_adj, rlimits: args.ulimit.clone(), ..args.limits.limits()? },
         mounts: mounted(args)?,
+        inherited: Vec::new(),
         volumes_from: args.volumes_from.iter().map(|text| mounts::from(text)).collect::<Result<_>>()?,
         devices: args.device.clone(),
         sysctls: args.sysctl.iter().map(|text| values::required_pair("--sysctl", text)).collect::<Result<_>>()?,

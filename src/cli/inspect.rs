@@ -41,13 +41,13 @@ pub fn inspect(args: &InspectArgs) -> Result<u8> {
     let found = args.names.iter().map(|name| match args.r#type.as_deref() {
         Some("image") => image(&store, name),
         Some("network") => network(&home, name),
-        Some("volume") => volume(&home, name),
+        Some("volume") => volume(&home, name, args.format.as_deref()),
         Some(_) => container(&home, name, args.size),
         // A container is what people mean first.
         None => match container(&home, name, args.size) {
             Err(e) if e.class == Class::NotFound => match image(&store, name) {
                 Err(e) if e.class == Class::NotFound => match network(&home, name) {
-                    Err(e) if e.class == Class::NotFound => volume(&home, name),
+                    Err(e) if e.class == Class::NotFound => volume(&home, name, args.format.as_deref()),
                     found => found,
                 },
                 found => found,
@@ -82,8 +82,8 @@ fn network(home: &Home, name: &str) -> Result<Object> {
     found.map(|network| Object::Network(Box::new(network))).map_err(|e| if e.class == Class::NotFound { no_such(name) } else { e })
 }
 
-fn volume(home: &Home, name: &str) -> Result<Object> {
-    volume::facts(home, name).map(Object::Volume).map_err(|e| if e.class == Class::NotFound { no_such(name) } else { e })
+fn volume(home: &Home, name: &str, format: Option<&str>) -> Result<Object> {
+    volume::facts(home, name, format).map(Object::Volume).map_err(|e| if e.class == Class::NotFound { no_such(name) } else { e })
 }
 
 /// Prints objects as one JSON list, as JSON a line, or each by a template. Those that aren't there are told at the end.

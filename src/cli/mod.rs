@@ -25,6 +25,8 @@ pub mod limits;
 pub mod logs;
 pub mod man;
 pub mod mounts;
+pub mod network_map;
+pub mod network_trace;
 pub mod networking;
 pub mod networks;
 pub mod oci;

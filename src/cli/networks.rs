@@ -9,6 +9,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::filter::Filters;
+use super::network_map::{self, MapArgs};
+use super::network_trace::{self, TraceArgs};
 use super::networking::link;
 use super::table::{self, Column, Listing};
 use super::{each, human, inspect, prune, say, values};
@@ -41,6 +43,12 @@ pub enum Networks {
     /// Put a container on one more network
     #[command(after_help = "Example:\n  onggi network connect --alias db back postgres")]
     Connect(ConnectArgs),
+    /// Draw what the kernel has now: bridges, cables, namespaces, addresses, ports, names
+    #[command(after_help = "Examples:\n  onggi network map\n  onggi network map -o map.svg front")]
+    Map(MapArgs),
+    /// Tell hop by hop what lies between two containers, and send a packet to prove it
+    #[command(after_help = "Examples:\n  onggi network trace web db:5432\n  onggi network trace web host:53/udp")]
+    Trace(TraceArgs),
     /// Take a container off a network
     #[command(after_help = "Example:\n  onggi network disconnect back postgres")]
     Disconnect(DisconnectArgs),
@@ -181,6 +189,8 @@ pub fn networks(verb: &Networks) -> Result<u8> {
         Networks::Inspect(args) => inspect_all(args),
         Networks::Rm(args) => rm(args),
         Networks::Connect(args) => connect_one(args),
+        Networks::Map(args) => network_map::map(args),
+        Networks::Trace(args) => network_trace::trace(args),
         Networks::Disconnect(args) => disconnect_one(args),
         Networks::Prune(args) => prune_all(args),
     }

@@ -11,7 +11,8 @@ use super::filter::Filters;
 use super::table::{self, Column, Listing};
 use super::{complain, each, human, inspect, prune, say, values};
 use crate::engine::home::Home;
-use crate::engine::{sweep, volumes};
+use crate::engine::sweep;
+use crate::engine::volumes::{self, Users};
 use crate::error::{Class, Error, Result};
 use crate::id;
 use crate::volume::{self, ANONYMOUS, Volume};
@@ -133,16 +134,17 @@ fn create(args: &CreateArgs) -> Result<u8> {
 
 fn inspect(args: &InspectArgs) -> Result<u8> {
     let home = Home::open()?;
-    inspect::print(args.names.iter().map(|name| facts(&home, name)), args.format.as_deref())
+    inspect::print(args.names.iter().map(|name| facts(&home, name, args.format.as_deref())), args.format.as_deref())
 }
 
-/// A volume in Docker's words.
+/// A volume in Docker's words. What is empty is `null` in its JSON and a map without keys in its templates.
 ///
 /// # Errors
 /// NotFound.
-pub fn facts(home: &Home, name: &str) -> Result<Value> {
+pub fn facts(home: &Home, name: &str, format: Option<&str>) -> Result<Value> {
     let volume = volume::load(&home.volumes(), name)?;
-    let or_null = |map: &BTreeMap<String, String>| if map.is_empty() { Value::Null } else { json!(map) };
+    let is_json = format.is_none_or(|format| format == "json");
+    let or_null = |map: &BTreeMap<String, String>| if map.is_empty() && is_json { Value::Null } else { json!(map) };
     Ok(json!({
         "CreatedAt": volume.created,
         "Driver": "local",
@@ -162,9 +164,9 @@ fn ls(args: &LsArgs) -> Result<u8> {
     let filters = Filters::parse(&args.filter, &["dangling", "driver", "label", "name"])?;
     let dangling = filters.switch("dangling")?;
     let home = Home::open()?;
-    let users = dangling.map(|_| volumes::users(&home)).transpose()?;
+    let users = dangling.map(|_| Users::of(&home)).transpose()?;
     let is_wanted = |volume: &Volume| {
-        let is_used = users.as_ref().is_some_and(|users| !volumes::users_of(users, &volume.name).is_empty());
+        let is_used = users.as_ref().is_some_and(|users| !users.of_volume(&volume.name).is_empty());
         dangling.is_none_or(|dangling| dangling != is_used)
             && filters.any("name", |part| volume.name.contains(part))
             && filters.any("driver", |driver| driver == "local")

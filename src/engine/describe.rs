@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -14,7 +14,7 @@ use super::config;
 use super::home::Home;
 use super::networks;
 use super::record::{self, Definition, Probe, Record, Status};
-use super::request::{Namespace, Request, Restart, SeccompChoice, Volume};
+use super::request::{NamedVolume, Namespace, Request, Restart, SeccompChoice, Volume};
 use super::volumes;
 use crate::error::Result;
 use crate::volume;
@@ -106,7 +106,7 @@ pub fn describe(home: &Home, record: &Record, with_size: bool) -> Result<Descrip
         graph_driver: graph_driver(home, record, &definition),
         size_rw: sizes.map(|(written, _)| written),
         size_root_fs: sizes.map(|(_, whole)| whole),
-        mounts: record.volumes.iter().map(|volume| mount(volume, &home.volumes())).collect(),
+        mounts: record.volumes.iter().map(|volume| mount(volume, &home.volumes(), &definition.request.inherited)).collect(),
         config: own_config(record, &definition),
         network_settings: networks::describe::settings(home, record)?,
     })
@@ -143,7 +143,7 @@ fn probe(probe: &Probe) -> Value {
 
 fn host_config(record: &Record, request: &Request) -> Value {
     let limits = &request.limits;
-    let binds: Vec<String> = record.volumes.iter().filter_map(bind).collect();
+    let binds: Vec<String> = record.volumes.iter().filter(|volume| !request.inherited.contains(volume.target())).filter_map(bind).collect();
     let tmpfs: BTreeMap<String, String> = record
         .volumes
         .iter()
@@ -236,7 +236,8 @@ fn bind(volume: &Volume) -> Option<String> {
     }
 }
 
-fn mount(volume: &Volume, volumes: &Path) -> Value {
+fn mount(volume: &Volume, volumes: &Path, inherited: &[PathBuf]) -> Value {
+    let is_inherited = inherited.contains(volume.target());
     match volume {
         Volume::Named(named) => json!({
             "Type": "volume",
@@ -245,7 +246,11 @@ fn mount(volume: &Volume, volumes: &Path) -> Value {
             "Destination": named.target,
             "Driver": "local",
             // Docker's "z" stands for "shared", where there are SELinux labels and where there are none.
-            "Mode": if named.mode.is_empty() && !named.anonymous { "z" } else { &named.mode },
+            "Mode": match named.mode.as_str() {
+                _ if is_inherited => "",
+                "" if !named.anonymous => "z",
+                mode => mode,
+            },
             "RW": !named.read_only,
             "Propagation": "",
         }),
@@ -253,7 +258,7 @@ fn mount(volume: &Volume, volumes: &Path) -> Value {
             "Type": "bind",
             "Source": source,
             "Destination": target,
-            "Mode": if *read_only { "ro" } else { "" },
+            "Mode": if *read_only && !is_inherited { "ro" } else { "" },
             "RW": !read_only,
             "Propagation": propagation.as_deref().unwrap_or("rprivate"),
         }),
@@ -290,7 +295,9 @@ fn own_config(record: &Record, definition: &Definition) -> Value {
     };
     let hostname = request.hostname.clone().unwrap_or_else(|| crate::id::short(&record.id).into());
     let mut places: Map<String, Value> = image.volumes.clone().into_iter().collect();
-    for named in volumes::named(&record.volumes).filter(|named| named.anonymous) {
+    // Those of `-v /place`; `--mount` is told elsewhere.
+    let own = |named: &&NamedVolume| named.anonymous && named.mode.is_empty() && !request.inherited.contains(&named.target);
+    for named in volumes::named(&record.volumes).filter(own) {
         places.entry(named.target.to_string_lossy()).or_insert(json!({}));
     }
     let mut config = json!({

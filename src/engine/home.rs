@@ -5,8 +5,9 @@
 //! rootless   $XDG_DATA_HOME/onggi          $XDG_RUNTIME_DIR/onggi
 //!            images/ snapshots/            oci/        what the runtime remembers
 //!            containers/ID/                running/ID  which containers are looked after, and by whom
-//!            names/NAME → ID               monitors/ID the socket of a container's monitor
+//!            names/NAME → ID  volumes/     monitors/ID the socket of a container's monitor
 //!                                          userns/PID  (rootless) the processes that share one user namespace
+//!                                          network.sock (rootless) the keeper of the networks; network.log its way out
 //! ```
 //! `ONGGI_ROOT` puts everything below another folder, for tests and for trying things out.
 

@@ -3,6 +3,7 @@
 //! Read [`run`] first, a straight line; then [`monitor`], which lives as long as the container; [`record`] is what both leave on disk.
 
 pub mod about;
+pub mod background;
 pub mod boot;
 pub mod change;
 pub mod config;

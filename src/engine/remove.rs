@@ -11,6 +11,7 @@ use super::{names, stop, sweep, volumes};
 use crate::error::{Class, Doing, Error, Result};
 use crate::id;
 use crate::runtime::state::Store;
+use crate::volume;
 
 /// Removes a container; with `force` one that runs, too; with `volumes` its anonymous volumes that no other one uses.
 ///
@@ -89,6 +90,7 @@ pub fn sweep(home: &Home) {
     for entry in std::fs::read_dir(home.data.join("removing")).into_iter().flatten().flatten() {
         let _ = std::fs::remove_dir_all(entry.path());
     }
+    volume::sweep(&home.volumes());
 }
 
 /// Gives a container another name.

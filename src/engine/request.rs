@@ -38,6 +38,9 @@ pub struct Request {
     /// Containers whose volumes it has too: name, `ro` or `rw`.
     #[serde(default)]
     pub volumes_from: Vec<(String, String)>,
+    /// The targets of those mounts that come from there.
+    #[serde(default)]
+    pub inherited: Vec<PathBuf>,
     pub devices: Vec<HostDevice>,
     pub sysctls: Vec<(String, String)>,
     pub hosts: Vec<(String, String)>,

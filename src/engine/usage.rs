@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use super::describe;
 use super::home::Home;
 use super::record::{self, Status};
-use super::volumes;
+use super::volumes::{self, Users};
 use crate::error::Result;
 use crate::image;
 use crate::image::digest::ChainId;
@@ -61,11 +61,11 @@ pub fn usage(home: &Home) -> Result<[Usage; 3]> {
 }
 
 fn volume_usage(home: &Home) -> Result<Usage> {
-    let users = volumes::users(home)?;
+    let users = Users::of(home)?;
     let mut usage = Usage::default();
     for known in volume::list(&home.volumes())? {
         let size = volumes::size(home, &known);
-        let is_used = !volumes::users_of(&users, &known.name).is_empty();
+        let is_used = !users.of_volume(&known.name).is_empty();
         usage.total += 1;
         usage.active += usize::from(is_used);
         usage.size += size;

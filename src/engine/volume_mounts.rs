@@ -114,7 +114,11 @@ fn of_another(home: &Home, id: &str, name: &str) -> Result<Option<OwnedFd>> {
             mount::clone_tree(None, target, true).doing(doing).map(|tree| vec![tree])
         });
         match found {
-            Ok(mut trees) => return Ok(trees.pop()),
+            // Unless its program has unmounted it.
+            Ok(mut trees) => match trees.pop() {
+                Some(tree) if mount::filesystem_magic(&tree).is_ok_and(|magic| magic == libc::TMPFS_MAGIC) => return Ok(Some(tree)),
+                _ => {}
+            },
             // It has just ended.
             Err(_) if !init.lives() => {}
             Err(e) => return Err(e),

@@ -15,7 +15,7 @@ use super::files::tree;
 use super::files::view::{Parts, View};
 use super::home::Home;
 use super::prune::Pruned;
-use super::record::{self, Record, Status};
+use super::record::{self, Record};
 use super::request::{NamedVolume, Request, Volume};
 use super::{describe, names};
 use crate::error::{Class, Doing, Error, Result};
@@ -80,6 +80,7 @@ pub fn resolve(home: &Home, request: &mut Request, image: &ContainerConfig) -> R
                 }
                 Volume::Tmpfs { .. } => continue,
             }
+            request.inherited.push(mount.target().clone());
             request.mounts.push(mount);
         }
     }
@@ -198,21 +199,36 @@ fn copy(layers: &[PathBuf], place: &Path, to: &OwnedFd, aside: &Path) -> Result<
     copied
 }
 
-/// The volumes of each container, by its ID. One whose record is damaged still has those of its definition.
-///
-/// # Errors
-/// EACCES.
-pub fn users(home: &Home) -> Result<Vec<(String, Vec<Volume>)>> {
-    let mounts = |record: Record| match record.status() {
-        Status::Dead => record::definition(home, &record.id).map_or(record.volumes, |definition| definition.request.mounts),
-        _ => record.volumes,
-    };
-    Ok(record::list(home, true)?.into_iter().map(|record| (record.id.clone(), mounts(record))).collect())
-}
+/// Who uses what: the mounts of each container, by its ID. They are the same for all of a container's life, so that each is read once.
+#[derive(Default)]
+pub struct Users(BTreeMap<String, Vec<Volume>>);
 
-/// The IDs of those containers that use a volume.
-pub fn users_of(users: &[(String, Vec<Volume>)], name: &str) -> Vec<String> {
-    users.iter().filter(|(_, mounts)| named(mounts).any(|named| named.name == name)).map(|(id, _)| id.clone()).collect()
+impl Users {
+    /// All containers as they are now.
+    ///
+    /// # Errors
+    /// EACCES.
+    pub fn of(home: &Home) -> Result<Users> {
+        let mut users = Users::default();
+        users.look_again(home).map(|()| users)
+    }
+
+    fn look_again(&mut self, home: &Home) -> Result<()> {
+        let ids = record::ids(home)?;
+        self.0.retain(|id, _| ids.contains(id));
+        for id in ids {
+            // What a damaged record doesn't say its definition does.
+            let definition = || record::definition(home, &id).map(|definition| definition.request.mounts);
+            let mounts = || record::load(home, &id).map(|record| record.volumes).or_else(|_| definition()).unwrap_or_default();
+            self.0.entry(id.clone()).or_insert_with(mounts);
+        }
+        Ok(())
+    }
+
+    /// The IDs of those that use a volume.
+    pub fn of_volume(&self, name: &str) -> Vec<&str> {
+        self.0.iter().filter(|(_, mounts)| named(mounts).any(|named| named.name == name)).map(|(id, _)| id.as_str()).collect()
+    }
 }
 
 /// Removes a volume.
@@ -220,15 +236,21 @@ pub fn users_of(users: &[(String, Vec<Volume>)], name: &str) -> Vec<String> {
 /// # Errors
 /// NotFound; Conflict while a container uses it, with its ID.
 pub fn remove(home: &Home, name: &str) -> Result<()> {
+    remove_unused(home, name, &mut Users::default())
+}
+
+fn remove_unused(home: &Home, name: &str, users: &mut Users) -> Result<()> {
     let root = home.volumes();
-    let _ = volume::check_name(name).map_err(|_| volume::no_such(name))?;
+    volume::check_name(name).map_err(|_| volume::no_such(name))?;
     let Some(_held) = volume::hold_alone(&root, name)? else { return Err(volume::no_such(name)) };
-    let ids = users_of(&users(home)?, name);
+    // Only now: a container that is being made holds its volumes until its record is there.
+    users.look_again(home)?;
+    let ids = users.of_volume(name);
     if !ids.is_empty() {
         let why = format!("remove {name}: volume is in use - [{}]", ids.join(", "));
         return Err(Error::new(Class::Conflict, format!("remove the volume {name}"), why).hint("`onggi rm` those containers first"));
     }
-    volume::remove(&root, name, &home.data.join("removing"))?;
+    volume::remove(&root, name)?;
     event(home, "destroy", name, &[]);
     Ok(())
 }
@@ -247,14 +269,14 @@ pub fn remove_anonymous(home: &Home, of: &[Volume]) {
 /// EACCES.
 pub fn prune(home: &Home, is_meant: &dyn Fn(&volume::Volume) -> bool) -> Result<Pruned> {
     let root = home.volumes();
-    let users = users(home)?;
+    let mut users = Users::of(home)?;
     let mut pruned = Pruned::default();
     for known in volume::list(&root)? {
-        if !is_meant(&known) || !users_of(&users, &known.name).is_empty() {
+        if !is_meant(&known) || !users.of_volume(&known.name).is_empty() {
             continue;
         }
         let bytes = size(home, &known);
-        match remove(home, &known.name) {
+        match remove_unused(home, &known.name, &mut users) {
             Err(e) if matches!(e.class, Class::Conflict | Class::NotFound) => continue,
             removed => removed?,
         }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use nix::unistd::geteuid;
 
+use super::host_network;
 use crate::runtime::cgroups::{self, Layout};
 use crate::runtime::program::on_path;
 use crate::runtime::{labels, users};
@@ -27,7 +28,7 @@ pub struct Finding {
     pub needed: bool,
 }
 
-fn finding(name: &'static str, yes: bool, seen: impl Into<String>, remedy: impl Into<String>) -> Finding {
+pub(super) fn finding(name: &'static str, yes: bool, seen: impl Into<String>, remedy: impl Into<String>) -> Finding {
     Finding { name, yes, seen: seen.into(), remedy: if yes { String::new() } else { remedy.into() }, needed: false }
 }
 
@@ -35,8 +36,11 @@ fn finding(name: &'static str, yes: bool, seen: impl Into<String>, remedy: impl 
 pub fn findings(store: &Path) -> Vec<Finding> {
     let mut all = vec![kernel(), namespaces(), privileges(), user_namespaces(), apparmor()];
     all.extend(rootless_helpers());
+    all.push(way_out());
     all.extend(control_groups());
-    all.extend([overlay(), store_upper(store), seccomp(), nf_tables(), bridge(), kvm(), qemu(), terminal(), locale()]);
+    all.extend([overlay(), store_upper(store), seccomp()]);
+    all.extend(host_network::findings());
+    all.extend([kvm(), qemu(), terminal(), locale()]);
     all
 }
 
@@ -127,6 +131,17 @@ fn rootless_helpers() -> Vec<Finding> {
     ]
 }
 
+fn way_out() -> Finding {
+    const NAME: &str = "a way out of rootless networks (slirp4netns or pasta)";
+    let Some(program) = ["slirp4netns", "pasta"].into_iter().find(|name| on_path(name)) else {
+        let remedy = "sudo apt install slirp4netns; until then a rootless container reaches those on its networks, and nothing else";
+        return finding(NAME, geteuid().is_root(), if geteuid().is_root() { "root needs none" } else { "not installed" }, remedy);
+    };
+    let opens = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun");
+    let seen = opens.as_ref().map_or_else(|e| format!("{program}, but /dev/net/tun: {e}"), |_| program.into());
+    finding(NAME, opens.is_ok(), seen, "sudo modprobe tun; sudo chmod 666 /dev/net/tun (udev does so on a usual system)")
+}
+
 fn control_groups() -> Vec<Finding> {
     let layout = cgroups::detect().ok();
     let names = |legacy: &[cgroups::Hierarchy]| legacy.iter().flat_map(|h| h.controllers.clone()).collect::<Vec<_>>().join(" ");
@@ -180,16 +195,6 @@ fn store_upper(store: &Path) -> Finding {
 fn seccomp() -> Finding {
     let actions = read("/proc/sys/kernel/seccomp/actions_avail").unwrap_or_default();
     finding("seccomp (filter of system calls)", actions.contains("errno"), actions, "the kernel needs CONFIG_SECCOMP_FILTER")
-}
-
-fn nf_tables() -> Finding {
-    let state = module("nf_tables").or_else(|| Path::new("/proc/sys/net/netfilter").exists().then_some("built in"));
-    finding("nf_tables (network address translation)", state.is_some(), state.unwrap_or("not seen"), "sudo modprobe nf_tables")
-}
-
-fn bridge() -> Finding {
-    let state = module("bridge").or_else(|| Path::new("/proc/sys/net/bridge").exists().then_some("built in"));
-    finding("bridge (container networks)", state.is_some(), state.unwrap_or("not seen"), "sudo modprobe bridge veth")
 }
 
 fn kvm() -> Finding {

@@ -9,8 +9,7 @@ use nix::errno::Errno;
 
 use super::Told;
 use super::message::{Message, NLM_F_ACK, NLM_F_DUMP, address_of, attribute};
-use crate::error::{Error, Result};
-use crate::sys::netlink::{self, NETLINK_NETFILTER};
+use crate::error::Result;
 
 const SUBSYSTEM: u16 = 1;
 const GET: u16 = 1;
@@ -31,7 +30,7 @@ const AT_ONCE: usize = 256;
 /// EPERM.
 pub fn forget(addresses: &[IpAddr]) -> Result<()> {
     let doing = || "forget the connections of an address".to_string();
-    let socket = netlink::open(NETLINK_NETFILTER).map_err(|fact| Error::sys(doing(), fact))?;
+    let socket = super::nft::open()?;
     for family in [libc::AF_INET, libc::AF_INET6] {
         let wanted: Vec<_> = addresses.iter().filter(|address| address.is_ipv4() == (family == libc::AF_INET)).collect();
         if wanted.is_empty() {

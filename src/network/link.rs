@@ -3,6 +3,7 @@
 //! See it: `ip -details -statistics link`. Read: rtnetlink(7) (RTM_GETLINK, RTM_NEWLINK, RTM_DELLINK), netdevice(7).
 
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::Told;
 use super::message::{Message, NLM_F_ACK, NLM_F_DUMP, attribute, text_of, u32_of};
@@ -26,6 +27,8 @@ const IFLA_EXT_MASK: u16 = 29;
 const IFLA_LINK_NETNSID: u16 = 37;
 pub(crate) const IFLA_INFO_KIND: u16 = 1;
 pub(crate) const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+pub(crate) const IFLA_BRPORT_ISOLATED: u16 = 33;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
@@ -33,7 +36,7 @@ const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 const IFF_UP: u32 = libc::IFF_UP as u32;
 
 /// What went through a link in one direction.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     pub bytes: u64,
     pub packets: u64,
@@ -42,7 +45,7 @@ pub struct Counters {
 }
 
 /// A network interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     pub index: u32,
     pub name: String,
@@ -51,6 +54,8 @@ pub struct Link {
     /// The index of the bridge that it is a port of.
     pub master: Option<u32>,
     pub up: bool,
+    /// As a port of a bridge it speaks with the host alone, and with no other port that is isolated.
+    pub isolated: bool,
     pub mac: [u8; 6],
     pub mtu: u32,
     /// The index of a veth's other end, in that one's namespace.
@@ -142,6 +147,7 @@ fn parse(body: &[u8]) -> Option<Link> {
         kind: attribute(info, IFLA_INFO_KIND).map(text_of),
         master: number(IFLA_MASTER),
         up: flags & IFF_UP != 0,
+        isolated: attribute(info, IFLA_INFO_SLAVE_DATA).and_then(|port| attribute(port, IFLA_BRPORT_ISOLATED)) == Some(&[1]),
         mac: attribute(rest, IFLA_ADDRESS).and_then(|mac| mac.try_into().ok()).unwrap_or_default(),
         mtu: number(IFLA_MTU).unwrap_or(0),
         peer_index: number(IFLA_LINK).filter(|index| *index != 0),

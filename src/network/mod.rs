@@ -13,10 +13,12 @@ pub mod dns;
 pub mod link;
 pub mod message;
 pub mod nat;
+pub mod neighbour;
 pub mod nft;
 pub mod ports;
 pub mod proxy;
 pub mod veth;
+pub mod way;
 
 pub use cidr::Cidr;
 

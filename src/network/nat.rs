@@ -9,10 +9,14 @@
 //!
 //! See it: `nft list table inet onggi`. Read: nft(8), "NAT STATEMENTS"; the packet's way: <https://wiki.nftables.org>, "Netfilter hooks".
 
+mod others;
 mod ports;
 mod rules;
+mod verdict;
 
+pub use others::{dropping_chains, filters, remedy, warnings};
 pub use ports::{PortCounters, Published, counters, publish, unpublish};
+pub use verdict::{Verdict, forwarded, is_masqueraded};
 
 use nix::errno::Errno;
 
@@ -60,10 +64,12 @@ pub fn ensure(table: &str, network: &Subnet) -> Result<bool> {
         batch.commit(&socket).told(doing)?;
     }
     let mut batch = Batch::new(table);
-    // An element can only be deleted when it is there: so all are added first.
     batch.add(&wanted);
-    batch.add(&unwanted);
-    batch.delete(&unwanted);
+    for element in unwanted {
+        if look::has(&socket, table, &element)? {
+            batch.delete(&[element]);
+        }
+    }
     batch.commit(&socket).told(doing).map(|()| !is_whole)
 }
 
@@ -77,7 +83,7 @@ pub fn remove_network(table: &str, network: &Subnet) -> Result<()> {
     let mut batch = Batch::new(table);
     batch.add(&all);
     batch.delete(&all);
-    missing_is_fine(batch.commit(&nft::open()?)).told(|| format!("take {} out of the rules", network.link))
+    missing_is_fine(batch.commit(&*nft::open()?)).told(|| format!("take {} out of the rules", network.link))
 }
 
 /// Deletes the table and all that is in it. One that is missing is fine.
@@ -87,7 +93,7 @@ pub fn remove_network(table: &str, network: &Subnet) -> Result<()> {
 pub fn remove_table(table: &str) -> Result<()> {
     let mut batch = Batch::new(table);
     batch.delete_table();
-    missing_is_fine(batch.commit(&nft::open()?)).told(|| format!("delete the table {table}"))
+    missing_is_fine(batch.commit(&*nft::open()?)).told(|| format!("delete the table {table}"))
 }
 
 /// The names of the `inet` tables that begin with `onggi`.
@@ -95,15 +101,7 @@ pub fn remove_table(table: &str) -> Result<()> {
 /// # Errors
 /// Whatever the kernel answers.
 pub fn tables() -> Result<Vec<String>> {
-    Ok(look::tables(&nft::open()?)?.into_iter().filter(|name| name.starts_with("onggi")).collect())
-}
-
-/// Chains of others that drop forwarded packets which they don't know, whatever our rules say: `ip filter FORWARD`.
-///
-/// # Errors
-/// Whatever the kernel answers.
-pub fn dropping_chains() -> Result<Vec<String>> {
-    look::dropping_chains(&nft::open()?)
+    Ok(look::tables(&*nft::open()?)?.into_iter().filter(|name| name.starts_with("onggi")).collect())
 }
 
 fn missing_is_fine(result: Result<(), crate::sys::netlink::Refusal>) -> Result<(), crate::sys::netlink::Refusal> {

@@ -8,8 +8,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use nix::errno::Errno;
 
 use super::link::{
-    self, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD, RTM_NEWLINK, ifinfo,
-    mac_text, missing_is_fine,
+    self, IFLA_ADDRESS, IFLA_BRPORT_ISOLATED, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD,
+    RTM_NEWLINK, ifinfo, mac_text, missing_is_fine,
 };
 use super::message::{Message, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL};
 use super::{Cidr, Told, address};
@@ -40,7 +40,6 @@ const VETH_INFO_PEER: u16 = 1;
 const IFLA_PROTINFO: u16 = 12;
 const IFLA_BRPORT_STATE: u16 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
-const IFLA_BRPORT_ISOLATED: u16 = 33;
 const IFLA_BRPORT_FLUSH: u16 = 24;
 const BR_STATE_DISABLED: u8 = 0;
 const RTM_SETLINK: u16 = libc::RTM_SETLINK;

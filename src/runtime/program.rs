@@ -19,9 +19,16 @@ use crate::sys::{path, process};
 
 /// Whether the *caller's* PATH has a program.
 pub fn on_path(program: &str) -> bool {
+    find_on_path(program).is_some()
+}
+
+/// The program's file, by the *caller's* PATH.
+pub fn find_on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // Daemons' tools stand in folders that an ordinary user's PATH may lack.
-    std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|dir| dir.join(program).is_file())
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    let runs = |file: &PathBuf| std::fs::metadata(file).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
+    folders.map(|dir| dir.join(program)).find(runs)
 }
 
 /// How the program is told to start.

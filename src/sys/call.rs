@@ -136,7 +136,7 @@ pub mod fault {
     #[cfg(debug_assertions)]
     static LOG: std::sync::OnceLock<Option<std::fs::File>> = std::sync::OnceLock::new();
 
-    /// Which part this process plays from now on: `create`, `stage`, `init`, `start`, `exec`, `delete`. Starts its count anew.
+    /// Which part this process plays from now on: `create`, `stage`, `init`, `start`, `exec`, `delete`, `ground`. Starts its count anew.
     #[cfg(debug_assertions)]
     pub fn role(name: &'static str) {
         *ROLE.lock().unwrap_or_else(|e| e.into_inner()) = name;

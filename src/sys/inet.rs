@@ -117,7 +117,7 @@ pub fn receive_from(socket: BorrowedFd, bytes: &mut [u8]) -> SysResult<(usize, S
     let from = message.address.as_ref().and_then(internet).ok_or_else(|| fault(Errno::EAFNOSUPPORT))?;
     let here = message.cmsgs().map_err(fault)?.find_map(|control| match control {
         ControlMessageOwned::Ipv4PacketInfo(info) => Some(Here { address: info.ipi_spec_dst.s_addr.to_ne_bytes().into(), link: 0 }),
-        ControlMessageOwned::Ipv6PacketInfo(info) => Some(Here { address: info.ipi6_addr.s6_addr.into(), link: info.ipi6_ifindex as u32 }),
+        ControlMessageOwned::Ipv6PacketInfo(info) => Some(Here { address: info.ipi6_addr.s6_addr.into(), link: info.ipi6_ifindex }),
         _ => None,
     });
     Ok((message.bytes, from, here))

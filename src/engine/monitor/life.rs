@@ -68,6 +68,7 @@ pub fn create(home: &Home, store: &Store, id: &str, definition: &Definition) -> 
     let init = created.record.init.ok_or_else(|| Error::new(Class::System, "create the container", "it has no first process"))?;
     let ours = ends.ours()?;
     let source = |from: Option<OwnedFd>, stream| from.map(|from| Source { from, stream });
+    let warnings = prepared.warning.into_iter().chain(created.warnings).chain(std::mem::take(&mut net.warnings)).collect();
     Ok(Life {
         net,
         init,
@@ -79,7 +80,7 @@ pub fn create(home: &Home, store: &Store, id: &str, definition: &Definition) -> 
         master: ours.master,
         oom_killed: false,
         began: Instant::now(),
-        warnings: prepared.warning.into_iter().chain(created.warnings).collect(),
+        warnings,
     })
 }
 

@@ -33,7 +33,7 @@ use super::home::Home;
 use super::log::{self, Writer};
 use super::networks::attach;
 use super::record::{self, Definition, Held, State, Status};
-use super::{config, members, remove, sweep, volumes};
+use super::{background, config, members, remove, sweep, volumes};
 use crate::error::{Class, Doing, Error, Result};
 use crate::runtime::state::{ProcessId, Store};
 use crate::runtime::{explain, lifecycle};
@@ -55,7 +55,7 @@ pub fn begin(home: &Home, id: &str, held: &Held, attach: Option<Attach>) -> Resu
             // The lock stays held as long as one of us has it open.
             let lock = fd::duplicate(held.file().as_fd());
             let kept: Vec<BorrowedFd> = lock.iter().map(|lock| lock.as_fd()).chain([theirs.as_fd()]).collect();
-            let outcome = leave_the_terminal(&kept)
+            let outcome = background::leave_the_terminal(c"onggi-monitor", &kept)
                 .and_then(|()| if is_member { members::register(home) } else { Ok(()) })
                 .and_then(|()| Monitor::new(home, id));
             match outcome {
@@ -66,24 +66,6 @@ pub fn begin(home: &Home, id: &str, held: &Held, attach: Option<Attach>) -> Resu
             process::exit_now(0)
         }
     }
-}
-
-/// From here on no terminal, no working directory and no descriptor of the caller's is held; only `kept` ones stay.
-fn leave_the_terminal(kept: &[BorrowedFd]) -> Result<()> {
-    let doing = || "leave the terminal".to_string();
-    process::setsid().doing(doing)?;
-    process::set_name(c"onggi-monitor");
-    process::umask(0o022);
-    std::env::set_current_dir("/").doing(doing)?;
-    let null = std::fs::File::options().read(true).write(true).open("/dev/null").doing(doing)?;
-    for number in 0..3 {
-        fd::dup_onto(null.as_fd(), number).doing(doing)?;
-    }
-    drop(null);
-    // What the command needed until here (an image may have been made) is not needed any more.
-    process::give_back_memory();
-    let kept: Vec<BorrowedFd> = kept.iter().copied().chain(explain::output()).collect();
-    process::close_all_but(3, &kept).doing(doing)
 }
 
 struct Monitor<'a> {

@@ -10,13 +10,16 @@ use nix::poll::PollFlags;
 
 use crate::engine::etc_files::{self, Resolver};
 use crate::engine::home::Home;
+use crate::engine::networks::ground::{self, Ground};
 use crate::engine::networks::live::{self, Endpoint, Who};
 use crate::engine::networks::names::Zone;
-use crate::engine::networks::{attach, ground, ports};
+use crate::engine::networks::network;
+use crate::engine::networks::{attach, ports};
 use crate::engine::record::{self, Definition, Record};
 use crate::engine::request::NetworkMode;
-use crate::error::Result;
+use crate::error::{Class, Error, Result};
 use crate::network::dns::{self, Server};
+use crate::network::nat;
 use crate::network::ports::Held;
 use crate::network::proxy::{self, Way};
 use crate::sys::process;
@@ -29,6 +32,10 @@ pub struct Net {
     server: Option<Server>,
     zone: Option<Zone>,
     endpoints: Vec<Endpoint>,
+    /// Where the bridges are. An ordinary user's ground stays as long as somebody has it.
+    ground: Option<Ground>,
+    /// What its user has to be told.
+    pub warnings: Vec<String>,
 }
 
 impl Net {
@@ -38,7 +45,7 @@ impl Net {
     /// Conflict for a port, with its holder.
     pub fn begin(home: &Home, record: &Record, definition: &Definition) -> Result<Net> {
         let held = if record.network == NetworkMode::Own { ports::hold(home, record, definition)? } else { Vec::new() };
-        Ok(Net { held, proxy: None, server: None, zone: None, endpoints: Vec::new() })
+        Ok(Net { held, proxy: None, server: None, zone: None, endpoints: Vec::new(), ground: None, warnings: Vec::new() })
     }
 
     /// Puts the container, whose first process waits, on its networks.
@@ -51,7 +58,13 @@ impl Net {
         }
         let namespace = attach::namespace_of(pid)?;
         let who = Who { id: &record.id, name: &record.name, hostname };
-        self.endpoints = attach::attach(home, &who, &record.networks, namespace.as_fd(), &self.held)?;
+        let ground = self.ground.insert(ground::get(home)?);
+        self.endpoints = attach::attach(home, ground, &who, &record.networks, namespace.as_fd(), &self.held)?;
+        if ground.namespace().is_none() {
+            let links = self.endpoints.iter().filter_map(|endpoint| network::load(home, &endpoint.network).ok()).map(|network| network.link);
+            // Who may not look at others' rules goes without.
+            self.warnings = nat::warnings(&links.collect::<Vec<_>>()).unwrap_or_default();
+        }
         let resolver = etc_files::resolver(home, &definition.request, record)?;
         etc_files::write_hosts(home, record, &definition.request, &self.endpoints)?;
         self.answer_names(home, record, resolver, namespace.as_fd())
@@ -59,8 +72,11 @@ impl Net {
 
     fn answer_names(&mut self, home: &Home, record: &Record, resolver: Resolver, namespace: BorrowedFd) -> Result<()> {
         let Some(upstream) = resolver.upstream else { return Ok(()) };
-        let (udp, tcp) = dns::redirect::open(namespace)?;
-        self.server = Some(Server::new(udp, tcp, upstream, resolver.forwards)?);
+        let Some(ground) = &self.ground else { return Ok(()) };
+        let opened = ground.open(|| dns::redirect::open(namespace).map(|(udp, tcp)| vec![udp.into(), tcp.into()]))?;
+        let [udp, tcp] = <[OwnedFd; 2]>::try_from(opened)
+            .map_err(|_| Error::new(Class::System, "answer the container's questions for names", "its sockets were lost on the way"))?;
+        self.server = Some(Server::new(udp.into(), tcp.into(), upstream, resolver.forwards)?);
         self.zone = Some(Zone::of(home, record));
         Ok(())
     }
@@ -72,6 +88,9 @@ impl Net {
     pub fn changed(&mut self, home: &Home, id: &str, definition: &Definition, pid: i32) -> Result<()> {
         let record = record::load(home, id)?;
         self.endpoints = live::of_container(home, id)?;
+        if self.ground.is_none() {
+            self.ground = Some(ground::get(home)?);
+        }
         let resolver = etc_files::resolver(home, &definition.request, &record)?;
         etc_files::rewrite(home, &record, &definition.request, &self.endpoints, &resolver)?;
         match self.server {
@@ -100,8 +119,10 @@ impl Net {
     /// What is to be waited for.
     pub fn waits(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
         let mut waits: Vec<_> = self.server.iter().flat_map(|server| server.waits()).collect();
-        if self.proxy.is_none() {
-            waits.extend(self.held.iter().map(|held| (held.socket.as_fd(), PollFlags::POLLIN)));
+        match &self.proxy {
+            // Its end: it was killed.
+            Some(proxy) => waits.push((proxy.as_fd(), PollFlags::POLLIN)),
+            None => waits.extend(self.held.iter().map(|held| (held.socket.as_fd(), PollFlags::POLLIN))),
         }
         waits
     }
@@ -112,13 +133,16 @@ impl Net {
     }
 
     /// Does what can be done.
-    pub fn ready(&mut self, home: &Home) {
+    pub fn ready(&mut self) {
         if let (Some(server), Some(zone)) = (&mut self.server, &mut self.zone) {
             server.ready(&mut || zone.names());
         }
+        if self.proxy.as_ref().is_some_and(|proxy| !matches!(process::try_wait(proxy.as_fd()), Ok(None))) {
+            self.proxy = None;
+        }
         if self.proxy.is_none() && self.somebody_calls() {
             // A failure is the caller's: whoever connects again tries again.
-            self.proxy = self.begin_proxy(home).ok();
+            self.proxy = self.begin_proxy().ok();
         }
     }
 
@@ -133,15 +157,14 @@ impl Net {
         !fds.is_empty() && poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
-    fn begin_proxy(&self, home: &Home) -> Result<OwnedFd> {
-        let ground = ground::get(home)?;
+    fn begin_proxy(&self) -> Result<OwnedFd> {
         let mut ways = Vec::new();
         for held in &self.held {
             if let Some(to) = ports::target(&self.endpoints, held) {
                 ways.push(Way { socket: ports::share(held)?, protocol: held.protocol, to: SocketAddr::new(to, held.container) });
             }
         }
-        proxy::begin(ways, ground.namespace())
+        proxy::begin(ways, self.ground.as_ref().and_then(Ground::namespace))
     }
 }
 

@@ -94,7 +94,7 @@ impl Monitor<'_> {
                     }
                 }
             }
-            Ready::Network => life.net.ready(self.home),
+            Ready::Network => life.net.ready(),
             Ready::Health | Ready::Ended => {}
         }
     }

@@ -40,8 +40,7 @@ pub fn namespace_of(pid: i32) -> Result<OwnedFd> {
 ///
 /// # Errors
 /// NotFound for a network that was removed; Conflict for an address; Denied without CAP_NET_ADMIN. Nothing is left behind.
-pub fn attach(home: &Home, who: &Who, wanted: &[Attachment], namespace: BorrowedFd, ports: &[Held]) -> Result<Vec<Endpoint>> {
-    let ground = ground::get(home)?;
+pub fn attach(home: &Home, ground: &Ground, who: &Who, wanted: &[Attachment], namespace: BorrowedFd, ports: &[Held]) -> Result<Vec<Endpoint>> {
     let networks = network::lock(home)?;
     let mut joined: Vec<(Network, Endpoint)> = Vec::new();
     for (at, attachment) in wanted.iter().enumerate() {
@@ -68,7 +67,7 @@ pub fn attach(home: &Home, who: &Who, wanted: &[Attachment], namespace: Borrowed
         if all.is_empty() { Ok(()) } else { nat::publish(&network::table(home), &all) }
     });
     if let Err(e) = done {
-        let _ = detach_held(&networks, who.id, Some(&ground));
+        let _ = detach_held(&networks, who.id, Some(ground));
         return Err(e);
     }
     Ok(joined.into_iter().map(|(_, endpoint)| endpoint).collect())
@@ -198,9 +197,11 @@ fn unplug(home: &Home, endpoints: &[Endpoint]) -> Result<()> {
         note(nat::unpublish(&network::table(home), &published));
     }
     endpoints.iter().for_each(|endpoint| note(veth::silence(&host, &endpoint.link)));
-    // Only what was let in or led out is remembered by the kernel, and would be led to whoever gets the address next.
-    let addresses: Vec<IpAddr> = endpoints.iter().flat_map(|endpoint| &endpoint.addresses).map(|cidr| cidr.address).collect();
-    note(conntrack::forget(&addresses));
+    if !published.is_empty() {
+        // Who still sends to a published port would be led to the dead address for minutes (UDP), whoever publishes the port next.
+        let addresses: Vec<IpAddr> = endpoints.iter().flat_map(|endpoint| &endpoint.addresses).map(|cidr| cidr.address).collect();
+        note(conntrack::forget(&addresses));
+    }
     first_error.map_or(Ok(()), Err)
 }
 

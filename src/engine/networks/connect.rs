@@ -41,7 +41,10 @@ pub fn connect(home: &Home, network: &Network, container: &Record, wanted: Attac
     let wanted = Attachment { network: network.id.clone(), name: network.name.clone(), ..wanted };
     let mut all = record.networks.clone();
     all.push(wanted.clone());
+    // An ordinary user's ground has to stay until the container's monitor has it, too.
+    let mut _ground = None;
     if let Some(init) = record.state.init.filter(|_| record.is_active()) {
+        _ground = Some(ground::get(home)?);
         plug_in(home, network, &record, &wanted, &all, init.pid)?;
     }
     let saved = record::change_held(home, &record.id, |record| {

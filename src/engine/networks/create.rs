@@ -66,7 +66,8 @@ pub fn create(home: &Home, wanted: &Wanted) -> Result<Network> {
     made.subnets = subnets(home, wanted, &made.id, &there)?;
     made.ipv6 = made.subnets.iter().any(|subnet| subnet.subnet.address.is_ipv6());
     networks.save(&made)?;
-    let ready = ground::get(home).and_then(|ground| ground.inside(|| networks_link(home, &made)));
+    // Where there is no ground yet, whoever comes to this network first makes both.
+    let ready = ground::present(home).and_then(|ground| ground.map_or(Ok(()), |ground| ground.inside(|| networks_link(home, &made).map(drop))));
     if let Err(e) = ready {
         let _ = remove_link(home, &made);
         networks.forget(&made);

@@ -173,7 +173,7 @@ pub fn link_name(id: &str) -> String {
 pub fn table(home: &Home) -> String {
     match is_the_machines_own(home) {
         true => "onggi".into(),
-        false => format!("onggi-{}", id::short(&crate::image::digest::Digest::of(home.data.as_os_str().as_encoded_bytes()).hex()[..8].to_string())),
+        false => format!("onggi-{}", id::short(&crate::image::digest::Digest::of(home.data.as_os_str().as_encoded_bytes()).hex()[..8])),
     }
 }
 

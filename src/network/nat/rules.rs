@@ -52,6 +52,12 @@ type Rule = (&'static str, &'static str, &'static [Expression<'static>]);
 /// How many rules a whole table has.
 pub(super) const COUNT: usize = RULES.len();
 
+/// The comments of a chain's rules, in their order.
+#[cfg(test)]
+pub(super) fn comments(chain: &str) -> impl Iterator<Item = &'static str> {
+    RULES.iter().filter(move |rule| rule.0 == chain).map(|rule| rule.1)
+}
+
 const RETURN: Expression = Verdict(Decision::Return);
 const ACCEPT: Expression = Verdict(Decision::Accept);
 const DROP: Expression = Verdict(Decision::Drop);

@@ -41,16 +41,49 @@ pub fn rules(socket: &Socket, table: &str) -> Result<usize> {
     Ok(answers.iter().filter(|answer| answer.kind & 0xff == 6 && ours(&answer.body)).count())
 }
 
-/// The chains of others that listen to forwarded packets and drop what they don't know: `ip filter FORWARD`.
+/// Whether a rule of this table, of whatever family, speaks of a link by a name that begins so.
 ///
 /// # Errors
 /// Whatever the kernel answers.
-pub fn dropping_chains(socket: &Socket) -> Result<Vec<String>> {
-    let answers = socket.ask("list chains", &dump(GETCHAIN, 0).finish()).told(|| "list the chains of nf_tables".into())?;
-    Ok(answers.iter().filter_map(|answer| dropping(&answer.body)).collect())
+pub fn names_a_link(socket: &Socket, family: u8, table: &str, beginning: &str) -> Result<bool> {
+    let message = dump(GETRULE, family).text(NFTA_RULE_TABLE, table).finish();
+    let answers = socket.ask(&format!("list rules of {table}"), &message).told(|| format!("list the rules of the table {table}"))?;
+    let ours = |body: &[u8]| body.get(4..).and_then(|body| attribute(body, NFTA_RULE_TABLE)).is_some_and(|name| text_of(name) == table);
+    let speaks = |body: &[u8]| memchr::memmem::find(body, beginning.as_bytes()).is_some();
+    Ok(answers.iter().any(|answer| ours(&answer.body) && speaks(&answer.body)))
 }
 
-fn dropping(body: &[u8]) -> Option<String> {
+/// A chain of anybody's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    /// `inet`, `ip` or `ip6`.
+    pub family: &'static str,
+    pub table: String,
+    pub chain: String,
+    /// `filter`, `nat`, `route`; empty for one without a hook.
+    pub kind: String,
+    /// Where it listens: the kernel's number of the hook.
+    pub hook: Option<u32>,
+    pub policy: Option<u32>,
+}
+
+impl Chain {
+    /// `ip filter FORWARD`
+    pub fn name(&self) -> String {
+        format!("{} {} {}", self.family, self.table, self.chain)
+    }
+}
+
+/// All chains of the socket's namespace that see IP packets.
+///
+/// # Errors
+/// Whatever the kernel answers.
+pub fn chains(socket: &Socket) -> Result<Vec<Chain>> {
+    let answers = socket.ask("list chains", &dump(GETCHAIN, 0).finish()).told(|| "list the chains of nf_tables".into())?;
+    Ok(answers.iter().filter_map(|answer| chain(&answer.body)).collect())
+}
+
+fn chain(body: &[u8]) -> Option<Chain> {
     let family = match *body.first()? {
         INET => "inet",
         IPV4 => "ip",
@@ -58,12 +91,33 @@ fn dropping(body: &[u8]) -> Option<String> {
         _ => return None,
     };
     let rest = body.get(4..)?;
-    let hook = attribute(attribute(rest, NFTA_CHAIN_HOOK)?, NFTA_HOOK_HOOKNUM).and_then(be32_of)?;
-    let policy = attribute(rest, NFTA_CHAIN_POLICY).and_then(be32_of)?;
-    let (table, name) = (attribute(rest, NFTA_CHAIN_TABLE).map(text_of)?, attribute(rest, NFTA_CHAIN_NAME).map(text_of)?);
-    // firewalld's policy is to accept, and its last rule rejects.
-    let drops = policy != NF_ACCEPT || table == "firewalld";
-    (hook == Place::Forward as u32 && drops).then(|| format!("{family} {table} {name}"))
+    let text = |kind| attribute(rest, kind).map(text_of);
+    Some(Chain {
+        family,
+        table: text(NFTA_CHAIN_TABLE)?,
+        chain: text(NFTA_CHAIN_NAME)?,
+        kind: text(NFTA_CHAIN_TYPE).unwrap_or_default(),
+        hook: attribute(rest, NFTA_CHAIN_HOOK).and_then(|hook| attribute(hook, NFTA_HOOK_HOOKNUM)).and_then(be32_of),
+        policy: attribute(rest, NFTA_CHAIN_POLICY).and_then(be32_of),
+    })
+}
+
+/// Whether a set or map has this element.
+///
+/// # Errors
+/// Whatever the kernel answers beside ENOENT.
+pub fn has(socket: &Socket, table: &str, element: &Element) -> Result<bool> {
+    let list = Message::inner().nest(NFTA_LIST_ELEM, element.message());
+    let message = Message::new(SUBSYSTEM << 8 | GETSETELEM, 0)
+        .fixed(&[INET, 0, 0, 0])
+        .text(NFTA_SET_ELEM_LIST_TABLE, table)
+        .text(NFTA_SET_ELEM_LIST_SET, element.set)
+        .nest(NFTA_SET_ELEM_LIST_ELEMENTS, list)
+        .finish();
+    match socket.ask(&format!("get element {} {}", element.set, element.told), &message) {
+        Err(refusal) if refusal.fact.errno() == Errno::ENOENT => Ok(false),
+        answers => answers.told(|| format!("look for {} in the set {}", element.told, element.set)).map(|_| true),
+    }
 }
 
 /// The elements of a map with their counters; none when table or map is missing.

@@ -9,8 +9,12 @@ pub mod expression;
 pub mod look;
 pub mod set;
 
+use std::cell::RefCell;
+use std::os::unix::fs::MetadataExt;
+use std::rc::Rc;
+
 use super::message::{Message, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE};
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::sys::netlink::{self, NETLINK_NETFILTER, Refusal, Socket};
 use expression::Expression;
 
@@ -40,7 +44,7 @@ pub(crate) const NFTA_CHAIN_TABLE: u16 = 1;
 pub(crate) const NFTA_CHAIN_NAME: u16 = 3;
 pub(crate) const NFTA_CHAIN_HOOK: u16 = 4;
 pub(crate) const NFTA_CHAIN_POLICY: u16 = 5;
-const NFTA_CHAIN_TYPE: u16 = 7;
+pub(crate) const NFTA_CHAIN_TYPE: u16 = 7;
 pub(crate) const NFTA_HOOK_HOOKNUM: u16 = 1;
 const NFTA_HOOK_PRIORITY: u16 = 2;
 pub(crate) const NFTA_RULE_TABLE: u16 = 1;
@@ -146,12 +150,24 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// A socket for nf_tables in the caller's network namespace.
+/// A socket for netfilter in the caller's network namespace: the one that this thread has for it, as long as it lives. For who shuts one
+/// waits until the kernel has freed all that was deleted, whoever deleted it (nft_rcv_nl_event), and that takes longer than a container.
 ///
 /// # Errors
 /// Unsupported when the kernel has no netfilter.
-pub fn open() -> Result<Socket> {
-    netlink::open(NETLINK_NETFILTER).map_err(|fact| Error::sys("open a socket to nf_tables", fact))
+pub fn open() -> Result<Rc<Socket>> {
+    thread_local!(static KEPT: RefCell<Option<((u64, u64), Rc<Socket>)>> = const { RefCell::new(None) });
+    let here =
+        std::fs::metadata("/proc/thread-self/ns/net").map(|facts| (facts.dev(), facts.ino())).doing(|| "look at our network namespace".into())?;
+    KEPT.with_borrow_mut(|kept| match kept {
+        Some((of, socket)) if *of == here => Ok(Rc::clone(socket)),
+        _ => {
+            let socket = netlink::open(NETLINK_NETFILTER).map_err(|fact| Error::sys("open a socket to nf_tables", fact))?;
+            let socket = Rc::new(socket);
+            *kept = Some((here, Rc::clone(&socket)));
+            Ok(socket)
+        }
+    })
 }
 
 /// The beginning of a message to nf_tables: `struct nfgenmsg` is family, version 0, and a number that only batches use.

@@ -115,7 +115,7 @@ impl Batch<'_> {
 }
 
 impl Element {
-    fn message(&self) -> Message {
+    pub(crate) fn message(&self) -> Message {
         let message = Message::inner().nest(NFTA_SET_ELEM_KEY, value(&self.key));
         if self.data.is_empty() { message } else { message.nest(NFTA_SET_ELEM_DATA, value(&self.data)) }
     }
