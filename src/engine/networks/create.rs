@@ -102,7 +102,10 @@ pub fn networks_link(home: &Home, network: &Network) -> Result<u32> {
         restore_rules(home)?;
     }
     if !network.internal {
-        bridge::forwarding(network.ipv6)?;
+        bridge::forwarding(false)?;
+        if network.ipv6 {
+            bridge::forwarding(true)?;
+        }
     }
     Ok(index)
 }
