@@ -157,7 +157,8 @@ impl<'a> Batch<'a> {
 /// Unsupported when the kernel has no netfilter.
 pub fn open() -> Result<Rc<Socket>> {
     thread_local!(static KEPT: RefCell<Option<((u64, u64), Rc<Socket>)>> = const { RefCell::new(None) });
-    let here = std::fs::metadata("/proc/thread-self/ns/net").map(|facts| (facts.dev(), facts.ino())).doing(|| "look at our network namespace".into())?;
+    let here =
+        std::fs::metadata("/proc/thread-self/ns/net").map(|facts| (facts.dev(), facts.ino())).doing(|| "look at our network namespace".into())?;
     KEPT.with_borrow_mut(|kept| match kept {
         Some((of, socket)) if *of == here => Ok(Rc::clone(socket)),
         _ => {
