@@ -156,7 +156,9 @@ impl<'a> Batch<'a> {
 /// # Errors
 /// Unsupported when the kernel has no netfilter.
 pub fn open() -> Result<Rc<Socket>> {
-    thread_local!(static KEPT: RefCell<Option<((u64, u64), Rc<Socket>)>> = const { RefCell::new(None) });
+    /// The namespace's device and inode, and the socket there.
+    type Kept = Option<((u64, u64), Rc<Socket>)>;
+    thread_local!(static KEPT: RefCell<Kept> = const { RefCell::new(None) });
     let here =
         std::fs::metadata("/proc/thread-self/ns/net").map(|facts| (facts.dev(), facts.ino())).doing(|| "look at our network namespace".into())?;
     KEPT.with_borrow_mut(|kept| match kept {
