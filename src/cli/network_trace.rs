@@ -2,6 +2,7 @@
 //!
 //! Read: ip-route(8), bridge(8), nft(8), resolv.conf(5); <https://wiki.nftables.org>, "Netfilter hooks".
 
+mod arrival;
 mod hops;
 mod names;
 mod world;
@@ -30,6 +31,7 @@ pub struct TraceArgs {
     #[arg(long)]
     json: bool,
     /// The container that sends
+    #[arg(value_name = "CONTAINER")]
     from: String,
     /// To whom: a container's name or alias, an address, host, a name in the world; with a port: db:5432, dns:53/udp
     #[arg(value_name = "TO[:PORT][/udp]")]
