@@ -51,6 +51,7 @@ fn look(home: &Home, network: &str, made: &mut Vec<String>) -> Result<Town> {
             image: "base".into(),
             command: vec!["sleep".into(), "60".into()],
             name: Some(format!("{alias}-{}", std::process::id())),
+            remove: true,
             hostname: Some(alias.into()),
             network: NetworkMode::Own,
             attachments: vec![Attachment { network: network.into(), aliases: vec![alias.into()], ..Attachment::default() }],
