@@ -24,8 +24,19 @@ fn a_life_is_told_from_create_to_destroy() {
         assert_eq!(told.code, 0, "{words:?}: {}", told.err);
     }
     let all = onggi(&jar, &["events", "--since", "1h", "--until", "0s", "--format", "{{.Action}} {{.Actor.Attributes.name}}"]).out;
-    let wanted =
-        ["create told", "start told", "pause told", "unpause told", "rename again", "kill again", "die again", "stop again", "destroy again"];
+    let wanted = [
+        "create told",
+        "connect bridge",
+        "start told",
+        "pause told",
+        "unpause told",
+        "rename again",
+        "kill again",
+        "die again",
+        "disconnect bridge",
+        "stop again",
+        "destroy again",
+    ];
     assert_eq!(all.lines().collect::<Vec<_>>(), wanted);
     let dead = onggi(&jar, &["events", "--since", "1h", "--until", "0s", "--filter", "event=die", "--filter", "label=tier=web"]).out;
     assert!(dead.contains(" container die ") && dead.ends_with(" (exitCode=3, image=base, name=again, tier=web)\n"), "{dead}");

@@ -1,5 +1,5 @@
 //! `onggi completion bash`: what a shell needs to complete our words. The script asks this program again at each Tab, so that it knows
-//! the containers and images of that moment.
+//! the containers, networks, volumes and images of that moment.
 //!
 //! See it: `onggi completion bash`. Read: bash(1) "Programmable Completion", zshcompsys(1), fish-completions(7).
 
@@ -91,10 +91,11 @@ fn containers() -> Vec<CompletionCandidate> {
 }
 
 fn networks() -> Vec<CompletionCandidate> {
-    // Whoever only asks makes no networks.
-    let Some(home) = Home::find().ok().filter(|home| home.data.join("networks/default").exists()) else { return Vec::new() };
-    let known = network::list(&home).unwrap_or_default();
-    known.into_iter().map(|network| CompletionCandidate::new(network.name)).collect()
+    let Ok(home) = Home::find() else { return Vec::new() };
+    // Whoever only asks makes none: those that are always there stand in no file before the first container.
+    let known = network::list_files(&home).unwrap_or_default();
+    let names: BTreeSet<String> = known.into_iter().map(|network| network.name).chain(["bridge", "host", "none"].map(String::from)).collect();
+    names.into_iter().map(CompletionCandidate::new).collect()
 }
 
 fn volumes() -> Vec<CompletionCandidate> {

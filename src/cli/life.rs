@@ -12,7 +12,7 @@ use super::{each, say};
 use crate::engine::change::{self, Change};
 use crate::engine::foreground::{Outcome, Signals};
 use crate::engine::home::Home;
-use crate::engine::record::{self, Record, Status};
+use crate::engine::record;
 use crate::engine::request::Restart;
 use crate::engine::{events, names, remove, start, stop};
 use crate::error::{Class, Error, Result};
@@ -50,7 +50,7 @@ pub fn start(args: &StartArgs) -> Result<u8> {
     if !args.attach && !args.interactive {
         return each(&args.names.containers, |name| {
             let record = names::find(&home, name)?;
-            begin(&home, &record)?;
+            start::start(&home, &record.id, None, &mut warn)?;
             say(name)
         });
     }
@@ -68,22 +68,6 @@ pub fn start(args: &StartArgs) -> Result<u8> {
     match attached.attend(&signals, true, Some(args.detach_keys.0.clone()))? {
         Outcome::Ended(exit) => Ok(exit.code() as u8),
         Outcome::Detached | Outcome::Interrupted(_) => Ok(0),
-    }
-}
-
-/// Starts a container in the background; one that runs is fine, whoever has started it.
-fn begin(home: &Home, record: &Record) -> Result<()> {
-    loop {
-        let e = match start::start(home, &record.id, None, &mut warn) {
-            Err(e) if e.class == Class::Conflict => e,
-            started => return started.map(drop),
-        };
-        match record::load(home, &record.id)?.status() {
-            Status::Running | Status::Restarting => return Ok(()),
-            Status::Paused | Status::Dead => return Err(e),
-            // It has ended since.
-            Status::Created | Status::Exited => {}
-        }
     }
 }
 
@@ -127,7 +111,7 @@ pub fn restart(args: &StopArgs) -> Result<u8> {
     each(&args.names.containers, |name| {
         let record = names::find(&home, name)?;
         stop::stop_for_restart(&home, &record, signal, args.time)?;
-        begin(&home, &record)?;
+        start::start(&home, &record.id, None, &mut warn)?;
         events::container(&home, &record, "restart", &[]);
         say(name)
     })

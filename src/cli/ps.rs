@@ -4,6 +4,7 @@
 //!
 //! Read: docker-ps(1).
 
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 use clap::Args;
@@ -15,7 +16,7 @@ use super::table::{self, Column, Listing};
 use crate::clock;
 use crate::engine::home::Home;
 use crate::engine::networks::describe as describe_networks;
-use crate::engine::record::{self, Record, Status};
+use crate::engine::record::{self, Port, Record, Status};
 use crate::engine::request::{Attachment, Volume};
 use crate::engine::{describe, names, sweep, volumes};
 use crate::error::{Error, Result};
@@ -221,14 +222,47 @@ fn is_on(record: &Record, value: &str) -> bool {
     describe_networks::names(record).iter().any(|name| name == value) || record.networks.iter().any(by_id)
 }
 
-/// `0.0.0.0:8080->80/tcp, 443/tcp`: the published ones, then what is only offered inside.
+/// `0.0.0.0:80-81->80-81/tcp, 443/tcp, 0.0.0.0:8080->90/tcp`: what is only offered inside or has the same number outside, each with its
+/// neighbours; then what has another number outside.
 pub fn ports_words(record: &Record) -> String {
     let published = &record.state.ports;
     let is_hidden = |(port, protocol): &&(u16, Protocol)| !published.iter().any(|p| p.container == *port && p.protocol == *protocol);
-    let mut sorted = published.clone();
-    sorted.sort_by_key(|port| (port.container, port.protocol, port.host.is_ipv6(), port.host));
-    let words = sorted.iter().map(|port| format!("{}->{}/{}", port.host, port.container, port.protocol));
-    words.chain(record.exposed.iter().filter(is_hidden).map(|(port, protocol)| format!("{port}/{protocol}"))).collect::<Vec<_>>().join(", ")
+    let offered = record.exposed.iter().filter(is_hidden).map(|(port, protocol)| (*port, None, *protocol));
+    let (same, mut other): (Vec<&Port>, Vec<&Port>) = published.iter().partition(|port| port.host.port() == port.container);
+    let mut alike: Vec<_> = offered.chain(same.iter().map(|port| (port.container, Some(port.host.ip()), port.protocol))).collect();
+    alike.sort();
+    let (mut ended, mut open): (Vec<Group>, Vec<Group>) = (Vec::new(), Vec::new());
+    for (port, host, protocol) in alike {
+        let new = Group { host, protocol, first: port, last: port };
+        match open.iter_mut().find(|group| (group.host, group.protocol) == (host, protocol)) {
+            Some(group) if group.last.checked_add(1) == Some(port) => group.last = port,
+            Some(group) => ended.push(std::mem::replace(group, new)),
+            None => open.push(new),
+        }
+    }
+    other.sort_by_key(|port| (port.container, port.host.ip(), port.host.port(), port.protocol));
+    let other = other.iter().map(|port| format!("{}->{}/{}", port.host, port.container, port.protocol));
+    ended.iter().chain(&open).map(Group::words).chain(other).collect::<Vec<_>>().join(", ")
+}
+
+/// Neighbouring ports of a container, and where on the host they have the same numbers.
+struct Group {
+    host: Option<IpAddr>,
+    protocol: Protocol,
+    first: u16,
+    last: u16,
+}
+
+impl Group {
+    fn words(&self) -> String {
+        let Group { protocol, first, last, .. } = self;
+        let range = if first == last { first.to_string() } else { format!("{first}-{last}") };
+        match self.host {
+            None => format!("{range}/{protocol}"),
+            Some(IpAddr::V4(host)) => format!("{host}:{range}->{range}/{protocol}"),
+            Some(IpAddr::V6(host)) => format!("[{host}]:{range}->{range}/{protocol}"),
+        }
+    }
 }
 
 fn row(record: &Record, status: Status, no_trunc: bool) -> Map<String, Value> {

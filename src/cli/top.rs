@@ -53,7 +53,8 @@ pub fn port(args: &PortArgs) -> Result<u8> {
     let home = Home::open()?;
     sweep::sweep(&home)?;
     let record = names::find(&home, &args.container)?;
-    let published = if record.is_active() { record.state.ports } else { Vec::new() };
+    let mut published = if record.is_active() { record.state.ports } else { Vec::new() };
+    published.sort_by_key(|port| (port.container, port.protocol, port.host));
     let name = |port: &Port| format!("{}/{}", port.container, port.protocol);
     let wanted = args.port.as_ref().map(|port| if port.contains('/') { port.clone() } else { format!("{port}/tcp") });
     if let Some(port) = wanted.as_ref().filter(|wanted| !published.iter().any(|port| name(port) == **wanted)) {

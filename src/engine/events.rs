@@ -18,8 +18,9 @@ use super::home::Home;
 use super::log::follow::{self, Follow};
 use super::log::lines::{Lines, Rest};
 use super::log::rotated;
-use super::networks::Network;
+use super::networks::{Network, network};
 use super::record::Record;
+use super::request::NetworkMode;
 use crate::error::Result;
 
 /// Bytes after which a new file begins; as many again are kept.
@@ -117,6 +118,17 @@ pub fn network(home: &Home, of: &Network, action: &str, container: Option<&str>)
     let own = [("name".to_string(), of.name.clone()), ("type".to_string(), of.driver.name().to_string())];
     let attributes = own.into_iter().chain(container.map(|id| ("container".to_string(), id.to_string())));
     record(home, &Event::new("network", action, &of.id, attributes));
+}
+
+/// Notes that a container came to all its networks, or left them.
+pub fn networks_of(home: &Home, of: &Record, action: &str) {
+    let networks: Vec<Network> = match &of.network {
+        NetworkMode::Own => of.networks.iter().filter_map(|attachment| network::load(home, &attachment.network).ok()).collect(),
+        NetworkMode::Host => network::find(home, "host").into_iter().collect(),
+        NetworkMode::None => network::find(home, "none").into_iter().collect(),
+        NetworkMode::Container(_) => Vec::new(),
+    };
+    networks.iter().for_each(|joined| network(home, joined, action, Some(&of.id)));
 }
 
 fn append(path: &Path, event: &Event) -> std::io::Result<()> {

@@ -18,10 +18,11 @@ pub struct Attached {
     pub streams: Streams,
 }
 
-/// Starts a container. With `attach` its streams are ours from its first byte on.
+/// Starts a container. With `attach` its streams are ours from its first byte on; without, one that runs already is fine, whoever has
+/// started it.
 ///
 /// # Errors
-/// CommandNotFound, CommandNotRunnable; Conflict when it runs already, which docker's `start` takes for a success.
+/// CommandNotFound, CommandNotRunnable; Conflict when a port is taken, or when its first byte is gone already.
 pub fn start(home: &Home, id: &str, attach: Option<Attach>, warning: &mut dyn FnMut(&str)) -> Result<Option<Attached>> {
     sweep::settle(home, record::load(home, id)?)?;
     let (held, record) = record::hold(home, id)?;
@@ -29,6 +30,9 @@ pub fn start(home: &Home, id: &str, attach: Option<Attach>, warning: &mut dyn Fn
     if record.status() == Status::Paused {
         return Err(Error::new(Class::Conflict, doing(), "cannot start a paused container, try unpause instead")
             .hint(format!("onggi unpause {}", record.name)));
+    }
+    if record.is_active() && attach.is_none() {
+        return Ok(None);
     }
     if record.is_active() {
         return Err(Error::new(Class::Conflict, doing(), "it is running already"));
@@ -44,7 +48,7 @@ pub fn start(home: &Home, id: &str, attach: Option<Attach>, warning: &mut dyn Fn
             Some((tell @ Tell::Attached { .. }, fds)) => streams = handed(&tell, fds),
             Some((Tell::Started { init }, _)) => return Ok(attach.map(|_| Attached { init, socket, streams })),
             Some((Tell::Failed(e), _)) => return Err(*e),
-            Some((Tell::Exited { .. } | Tell::Done, _)) => {}
+            Some((Tell::Exited { .. } | Tell::Done | Tell::Ports(_), _)) => {}
             None => return Err(Error::new(Class::System, doing(), "its monitor ended without a word (out of memory?)")),
         }
     }

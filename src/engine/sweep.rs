@@ -107,6 +107,7 @@ fn clear(home: &Home, store: &Store, id: &str) -> Result<()> {
     record.state.ports.clear();
     record::save(home, &record)?;
     events::container(home, &record, "die", &[("exitCode", &record.state.exit_code.to_string())]);
+    events::networks_of(home, &record, "disconnect");
     volumes::events_of(home, &record, "unmount");
     remove_mark(home, id)
 }

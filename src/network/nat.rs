@@ -126,6 +126,7 @@ fn elements(network: &Subnet) -> (Vec<Element>, Vec<Element>) {
         // Where bridges pass netfilter (br_netfilter) a packet that stays in the bridge has no link that it came from at the end.
         pair(rules::WITHIN, "", true),
         pair(rules::OPEN, link, network.icc),
+        one(rules::CLOSED, !network.icc),
         one(rules::INTERNAL, network.internal),
         leaves(IPV4, "ipv4", out && network.cidrs.iter().any(|cidr| cidr.address.is_ipv4())),
         leaves(IPV6, "ipv6", out && network.cidrs.iter().any(|cidr| cidr.address.is_ipv6())),

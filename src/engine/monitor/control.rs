@@ -13,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::engine::home::Home;
+use crate::engine::record::Port;
 use crate::error::{Class, Doing, Error, Result};
 use crate::runtime::state::ProcessId;
 use crate::sys::{fd, path};
@@ -53,6 +54,8 @@ pub enum Tell {
     },
     /// That was done.
     Done,
+    /// The networks have changed, and these are the ports that are published now.
+    Ports(Vec<Port>),
     Started {
         init: ProcessId,
     },
@@ -117,13 +120,23 @@ pub fn call(home: &Home, id: &str) -> Result<OwnedFd> {
     })
 }
 
-/// Tells a container's monitor that its networks have changed, and waits until it answers for the new names.
-pub fn wake_for_networks(home: &Home, id: &str) {
-    let Ok(socket) = call(home, id) else { return };
-    if send(socket.as_fd(), &Ask::Networks, &[]).is_ok() {
-        let mut one = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-        // A monitor that stands still must not keep us.
-        let _ = poll(&mut one, PollTimeout::from(2000u16));
+/// Tells a container's monitor that its networks have changed, and waits until it answers for the new names; answers the ports that it has
+/// published now. None when it has just ended.
+///
+/// # Errors
+/// Conflict for a port that is taken.
+pub fn wake_for_networks(home: &Home, id: &str) -> Result<Option<Vec<Port>>> {
+    let Ok(socket) = call(home, id) else { return Ok(None) };
+    send(socket.as_fd(), &Ask::Networks, &[])?;
+    let mut one = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    // A monitor that stands still must not keep us.
+    if !poll(&mut one, PollTimeout::from(2000u16)).is_ok_and(|ready| ready > 0) {
+        return Ok(None);
+    }
+    match receive(socket.as_fd())? {
+        Some((Tell::Ports(ports), _)) => Ok(Some(ports)),
+        Some((Tell::Failed(e), _)) => Err(*e),
+        _ => Ok(None),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::engine::ends::Ends;
 use crate::engine::foreground;
 use crate::engine::home::Home;
 use crate::engine::log::Stream;
+use crate::engine::networks::connect;
 use crate::engine::prepare;
 use crate::engine::record::{self, Definition};
 use crate::error::{Class, Error, Result};
@@ -45,7 +46,7 @@ pub struct Source {
 /// # Errors
 /// Of every step; nothing is left behind.
 pub fn create(home: &Home, store: &Store, id: &str, definition: &Definition) -> Result<Life> {
-    let record = record::load(home, id)?;
+    let record = connect::renew(home, record::load(home, id)?)?;
     // What it is on may have been changed since it was created.
     let mut definition = definition.clone();
     definition.request.network = record.network.clone();

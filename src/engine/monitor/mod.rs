@@ -205,6 +205,7 @@ impl<'a> Monitor<'a> {
             };
         })?;
         volumes::events_of(self.home, &record, "mount");
+        events::networks_of(self.home, &record, "connect");
         lifecycle::start(&self.store, &self.id)?;
         events::container(self.home, &record, "start", &[]);
         life.began = Instant::now();
@@ -294,6 +295,7 @@ impl<'a> Monitor<'a> {
                 events::container(self.home, &record, "oom", &[]);
             }
             events::container(self.home, &record, "die", &[("exitCode", &code.to_string())]);
+            events::networks_of(self.home, &record, "disconnect");
             volumes::events_of(self.home, &record, "unmount");
         }
         // Whoever connected it to a network in its last moment held the record until now.

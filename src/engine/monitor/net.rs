@@ -97,7 +97,18 @@ impl Net {
             None => self.answer_names(home, &record, resolver, attach::namespace_of(pid)?.as_fd())?,
             Some(_) => self.zone = Some(Zone::of(home, &record)),
         }
-        Ok(())
+        self.lead_ports(home, &record, definition)
+    }
+
+    /// Its ports lead to where it is now. Without a way out there are none.
+    fn lead_ports(&mut self, home: &Home, record: &Record, definition: &Definition) -> Result<()> {
+        match ports::leads_out(home, record) {
+            true if self.held.is_empty() => self.held = ports::hold(home, record, definition)?,
+            true => {}
+            false => self.held.clear(),
+        }
+        self.end_proxy();
+        attach::republish(home, record, &self.held)
     }
 
     /// The ports as `ps` shows them.
@@ -163,6 +174,10 @@ impl Net {
         self.held.clear();
         self.server = None;
         self.zone = None;
+        self.end_proxy();
+    }
+
+    fn end_proxy(&mut self) {
         if let Some(proxy) = self.proxy.take() {
             let _ = process::pidfd_send_signal(proxy.as_fd(), libc::SIGKILL);
             let _ = process::wait(proxy.as_fd());

@@ -190,7 +190,7 @@ impl Monitor<'_> {
             (Ok(Some((Ask::Wake, _))), _) => {}
             (Ok(Some((Ask::Networks, _))), Some(life)) => {
                 let answer = match life.net.changed(self.home, &self.id, &self.definition, life.init.pid) {
-                    Ok(()) => Tell::Done,
+                    Ok(()) => Tell::Ports(life.net.ports()),
                     Err(e) => Tell::Failed(Box::new(e)),
                 };
                 let _ = control::send(client.socket.as_fd(), &answer, &[]);

@@ -18,6 +18,7 @@ use super::ground::{self, Ground};
 use super::live::{self, Endpoint, Who};
 use super::network::{self, Network, Networks};
 use crate::engine::home::Home;
+use crate::engine::record::Record;
 use crate::engine::request::Attachment;
 use crate::error::{Doing, Error, Result};
 use crate::network::nat::{self, Published};
@@ -44,7 +45,7 @@ pub fn attach(home: &Home, ground: &Ground, who: &Who, wanted: &[Attachment], na
     let mut joined: Vec<(Network, Endpoint)> = Vec::new();
     for (at, attachment) in wanted.iter().enumerate() {
         let network = network::load(home, &attachment.network)
-            .map_err(|e| e.hint(format!("network {} is gone: onggi network connect another one, or create it anew", attachment.name)))?;
+            .map_err(|e| e.hint(format!("onggi network create {}, or create the container anew on another network", attachment.name)))?;
         let endpoint = networks.place(&network, who, attachment, &format!("eth{at}"))?;
         joined.push((network, endpoint));
     }
@@ -122,6 +123,40 @@ fn published(network: &Network, endpoint: &Endpoint, ports: &[Held]) -> Vec<Publ
         });
     }
     published
+}
+
+/// Lets the host's ports lead through the best network that a running container has now.
+///
+/// # Errors
+/// EACCES; Denied without CAP_NET_ADMIN.
+pub fn republish(home: &Home, record: &Record, ports: &[Held]) -> Result<()> {
+    let networks = network::lock(home)?;
+    let mut joined = Vec::new();
+    let mut wanted = Vec::new();
+    for endpoint in live::of_container(home, &record.id)? {
+        wanted.push(record.networks.iter().find(|a| a.network == endpoint.network).cloned().unwrap_or_default());
+        joined.push((network::load(home, &endpoint.network)?, endpoint));
+    }
+    let best = ways_out(&joined, &wanted).first().copied();
+    let (mut old, mut new) = (Vec::new(), Vec::new());
+    for (at, (network, endpoint)) in joined.iter_mut().enumerate() {
+        let now = if best == Some(at) { published(network, endpoint, ports) } else { Vec::new() };
+        if now == endpoint.published {
+            continue;
+        }
+        old.append(&mut endpoint.published);
+        new.extend(now.clone());
+        let mut there = live::endpoints(home, &network.id)?;
+        there.iter_mut().filter(|other| other.id == endpoint.id).for_each(|other| other.published.clone_from(&now));
+        networks.save_endpoints(&network.id, &there)?;
+    }
+    let table = network::table(home);
+    ground::get(home)?.inside(|| {
+        if !old.is_empty() {
+            nat::unpublish(&table, &old)?;
+        }
+        if new.is_empty() { Ok(()) } else { nat::publish(&table, &new) }
+    })
 }
 
 /// Takes a container off all networks; its namespace is about to go, and its links with it. Nothing to do is fine.

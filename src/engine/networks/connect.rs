@@ -25,7 +25,7 @@ pub fn connect(home: &Home, network: &Network, container: &Record, wanted: Attac
         let why = format!("container cannot be connected to the {} network: it is chosen when it is created", network.name);
         return Err(Error::new(Class::Denied, doing(), why));
     }
-    let (_held, record) = record::hold(home, &container.id)?;
+    let (held, record) = record::hold(home, &container.id)?;
     match &record.network {
         NetworkMode::Host | NetworkMode::Container(_) => {
             let why = "container sharing network namespace with another container or host cannot be connected to any other network";
@@ -51,9 +51,33 @@ pub fn connect(home: &Home, network: &Network, container: &Record, wanted: Attac
         record.networks = all;
         record.network = NetworkMode::Own;
     })?;
-    tell_monitor(home, &saved);
     events::network(home, network, "connect", Some(&saved.id));
+    if let Err(e) = tell_monitor(home, &saved) {
+        // A port that was closed on an internal network can be taken now.
+        drop(held);
+        let _ = disconnect(home, network, &saved);
+        return Err(e);
+    }
     Ok(())
+}
+
+/// What a container is on, with networks that were removed and made anew under their old names.
+///
+/// # Errors
+/// ENOSPC.
+pub fn renew(home: &Home, record: Record) -> Result<Record> {
+    let new_of = |a: &Attachment| match network::load(home, &a.network) {
+        Ok(_) => None,
+        Err(_) => network::find(home, &a.name).ok().filter(|network| network.driver == Driver::Bridge),
+    };
+    if !record.networks.iter().any(|a| new_of(a).is_some()) {
+        return Ok(record);
+    }
+    record::change_held(home, &record.id, |record| {
+        for a in &mut record.networks {
+            a.network = new_of(a).map_or_else(|| a.network.clone(), |network| network.id);
+        }
+    })
 }
 
 fn plug_in(home: &Home, network: &Network, record: &Record, wanted: &Attachment, all: &[Attachment], pid: i32) -> Result<()> {
@@ -102,16 +126,19 @@ pub fn disconnect(home: &Home, network: &Network, container: &Record) -> Result<
         }
     }
     let saved = record::change_held(home, &record.id, |record| record.networks = left)?;
-    tell_monitor(home, &saved);
     events::network(home, network, "disconnect", Some(&saved.id));
-    Ok(())
+    tell_monitor(home, &saved)
 }
 
-/// The container's monitor answers for other names now.
-fn tell_monitor(home: &Home, record: &Record) {
-    if record.is_active() {
-        control::wake_for_networks(home, &record.id);
+/// The container's monitor answers for other names now, and lets its ports lead elsewhere.
+fn tell_monitor(home: &Home, record: &Record) -> Result<()> {
+    if record.is_active()
+        && let Some(ports) = control::wake_for_networks(home, &record.id)?
+        && ports != record.state.ports
+    {
+        record::change_held(home, &record.id, |record| record.state.ports = ports)?;
     }
+    Ok(())
 }
 
 /// What doesn't go with this network.

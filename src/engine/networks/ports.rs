@@ -22,6 +22,9 @@ use crate::sys::fd;
 /// Conflict for a port that is taken, with its holder.
 pub fn hold(home: &Home, record: &Record, definition: &Definition) -> Result<Vec<Held>> {
     let mut held = Vec::new();
+    if !leads_out(home, record) {
+        return Ok(held);
+    }
     for binding in wanted(home, record, definition) {
         match ports::hold(&binding) {
             Ok(more) => held.extend(more),
@@ -30,6 +33,11 @@ pub fn hold(home: &Home, record: &Record, definition: &Definition) -> Result<Vec
         }
     }
     Ok(held)
+}
+
+/// Whether any of its networks has a way in and out.
+pub fn leads_out(home: &Home, record: &Record) -> bool {
+    record.networks.iter().filter_map(|a| network::load(home, &a.network).ok()).any(|network| !network.internal)
 }
 
 fn wanted(home: &Home, record: &Record, definition: &Definition) -> Vec<Binding> {

@@ -19,12 +19,14 @@ pub(super) const BRIDGES: &str = "bridges";
 pub(super) const WITHIN: &str = "within";
 /// The same for those whose containers may speak with each other.
 pub(super) const OPEN: &str = "open";
+/// The bridges whose containers may not: even a packet that is on its way to a published port isn't passed on between them.
+pub(super) const CLOSED: &str = "closed";
 /// The bridges of networks with no way in or out.
 pub(super) const INTERNAL: &str = "internal";
 /// The bridges whose packets leave with the host's address, by family.
 pub(super) const MASQUERADED: &str = "masqueraded";
 
-const SETS: [Set; 9] = [
+const SETS: [Set; 10] = [
     Set { name: EXACT_V4, key: &[Type::Ipv4, Type::Protocol, Type::Port], data: &[Type::Ipv4, Type::Port] },
     Set { name: EXACT_V6, key: &[Type::Ipv6, Type::Protocol, Type::Port], data: &[Type::Ipv6, Type::Port] },
     Set { name: ANY_V4, key: &[Type::Protocol, Type::Port], data: &[Type::Ipv4, Type::Port] },
@@ -32,6 +34,7 @@ const SETS: [Set; 9] = [
     Set { name: BRIDGES, key: &[Type::Ifname], data: &[] },
     Set { name: WITHIN, key: &[Type::Ifname, Type::Ifname], data: &[] },
     Set { name: OPEN, key: &[Type::Ifname, Type::Ifname], data: &[] },
+    Set { name: CLOSED, key: &[Type::Ifname], data: &[] },
     Set { name: INTERNAL, key: &[Type::Ifname], data: &[] },
     Set { name: MASQUERADED, key: &[Type::NfProto, Type::Ifname], data: &[] },
 ];
@@ -77,13 +80,14 @@ const RTN_LOCAL: [u8; 4] = 2u32.to_ne_bytes();
 const ESTABLISHED_OR_RELATED: u32 = 6;
 const DST_NAT: u32 = 32;
 
-const RULES: [Rule; 17] = [
+const RULES: [Rule; 18] = [
     (
         "published",
         "the port's holder answers on loopback",
         &[IS_IPV4[0], IS_IPV4[1], Payload { base: Base::Network, offset: 16, length: 1, word: 0 }, Equal { word: 0, value: &[127] }, RETURN],
     ),
     ("published", "the same", &[IS_IPV6[0], IS_IPV6[1], DADDR_V6, Equal { word: 0, value: &LOOPBACK_V6 }, RETURN]),
+    ("published", "the same for neighbours that must not meet", &[IIF, Within { set: CLOSED, word: 0 }, RETURN]),
     (
         "published",
         "-p ADDRESS:PORT",
