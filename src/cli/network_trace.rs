@@ -112,8 +112,9 @@ struct Proof {
     neighbour: Option<(IpAddr, Option<String>)>,
 }
 
-/// So long an answer is waited for: on one machine it takes microseconds.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// So long an answer is waited for: on one machine it takes microseconds, but a neighbour who was silent before is asked again only once a
+/// second (arp(7), retrans_time).
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Traces: 0 when the packet arrives (also where nobody listens), 1 when not.
 ///

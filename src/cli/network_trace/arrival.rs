@@ -64,7 +64,9 @@ impl Walk<'_> {
                 Hop::new("filter", format!("{whose} has rules of its own: {}", filters.join(", ")), format!("nsenter -t {pid} -n nft list ruleset"));
             self.pass(hop.unknown("when the proof fails, it is they"));
         }
-        let (protocol, see) = (self.protocol, format!("nsenter -t {pid} -n ss -{}ln", if self.protocol == Protocol::Tcp { "t" } else { "u" }));
+        let protocol = self.protocol;
+        let inside = if whose == "the host" { String::new() } else { format!("nsenter -t {pid} -n ") };
+        let see = format!("{inside}ss -{}ln", if protocol == Protocol::Tcp { "t" } else { "u" });
         let all = sockets::listening(pid, protocol)?;
         let open = |socket: &&SocketAddr| sockets::takes(socket, at);
         let Some(port) = self.port else {

@@ -217,7 +217,12 @@ impl Walk<'_> {
     fn through_host(&mut self, from: Option<&Link>) -> Result<Onward> {
         let see = format!("ip route get {}", self.to);
         let Some(way) = facts::way(self.to)? else {
-            return self.stop(Hop::new("host", format!("the host has no way to {}", self.to), see), "ip route shows what ways it has");
+            let remedy = if self.world.home.rootless {
+                "onggi doctor says what a way out of an ordinary user's networks needs"
+            } else {
+                "ip route shows what ways it has"
+            };
+            return self.stop(Hop::new("host", format!("the host has no way to {}", self.to), see), remedy);
         };
         if way.local {
             return self.at_host(from);
