@@ -214,6 +214,7 @@ fn compare(jar: &Jar, workers: &mut [Worker]) {
         // A namespace, and its links with it, goes some moments after its last process.
         assert!(Instant::now() < end, "the host has\n{there:#?}\nand should have\n{wanted:#?}\n{}", story());
         std::thread::sleep(Duration::from_millis(20));
+        jar.does(&["network", "inspect", "bridge"]);
     }
 }
 

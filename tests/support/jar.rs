@@ -192,7 +192,9 @@ fn base() -> PathBuf {
     lock.lock().expect("lock the base image");
     if fs::read_to_string(base.join("made-by")).ok() != Some(stamp.to_string()) {
         let _ = fs::remove_dir_all(&base);
-        let made = said(Command::new(ONGGI).args(["run", "--rm", "base", "true"]).env("ONGGI_ROOT", &base).output().expect("start onggi"));
+        let made = said(
+            Command::new(ONGGI).args(["run", "--rm", "--network", "none", "base", "true"]).env("ONGGI_ROOT", &base).output().expect("start onggi"),
+        );
         assert_eq!(made.code, 0, "make the base image: {}", made.err);
         fs::write(base.join("made-by"), stamp.to_string()).expect("note who made the base image");
     }

@@ -56,7 +56,7 @@ pub struct Vm {
 }
 
 /// Kernel modules that are loaded before the command runs; what they depend on comes along.
-const MODULES: [&str; 13] = [
+const MODULES: [&str; 15] = [
     "overlay",
     "fuse",
     "loop", // a block device for io.max
@@ -70,6 +70,8 @@ const MODULES: [&str; 13] = [
     "nft_nat",
     "nft_masq",
     "nft_redir",
+    "nft_fib_inet",
+    "nf_conntrack_netlink", // connections are listed and forgotten through it
 ];
 
 /// Whether this process runs inside the VM. A test of the VM's own begins with `if !vm::inside() { return; }`: outside, the

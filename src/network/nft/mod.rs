@@ -156,11 +156,12 @@ impl<'a> Batch<'a> {
 /// # Errors
 /// Unsupported when the kernel has no netfilter.
 pub fn open() -> Result<Rc<Socket>> {
-    thread_local!(static KEPT: RefCell<Option<((u32, u64, u64), Rc<Socket>)>> = const { RefCell::new(None) });
+    /// Whose it is: the process, the namespace's device and inode; and the socket there.
+    type Kept = Option<((u32, u64, u64), Rc<Socket>)>;
+    thread_local!(static KEPT: RefCell<Kept> = const { RefCell::new(None) });
     let who = std::process::id();
-    let here = std::fs::metadata("/proc/thread-self/ns/net")
-        .map(|facts| (who, facts.dev(), facts.ino()))
-        .doing(|| "look at our network namespace".into())?;
+    let here = std::fs::metadata("/proc/thread-self/ns/net").doing(|| "look at our network namespace".into())?;
+    let here = (who, here.dev(), here.ino());
     KEPT.with_borrow_mut(|kept| match kept {
         Some((of, socket)) if *of == here => Ok(Rc::clone(socket)),
         _ => {
