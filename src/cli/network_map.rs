@@ -2,6 +2,7 @@
 //!
 //! Read: bridge(8), veth(4), network_namespaces(7).
 
+pub mod gather;
 pub mod model;
 #[cfg(test)]
 mod picture_tests;
@@ -41,7 +42,7 @@ const PAGE: usize = 80;
 /// NotFound for a network; Invalid for a file that is no picture; ENOSPC.
 pub fn map(args: &MapArgs) -> Result<u8> {
     let home = Home::open()?;
-    let map = model::gather(&home, &args.networks)?;
+    let map = gather::gather(&home, &args.networks)?;
     match &args.output {
         None if args.json => print_json(&map)?,
         None => print(&map)?,

@@ -2,6 +2,7 @@
 //!
 //! Read: ip-route(8), bridge(8), nft(8), resolv.conf(5); <https://wiki.nftables.org>, "Netfilter hooks".
 
+mod arrival;
 mod hops;
 mod names;
 mod world;
@@ -30,6 +31,7 @@ pub struct TraceArgs {
     #[arg(long)]
     json: bool,
     /// The container that sends
+    #[arg(value_name = "CONTAINER")]
     from: String,
     /// To whom: a container's name or alias, an address, host, a name in the world; with a port: db:5432, dns:53/udp
     #[arg(value_name = "TO[:PORT][/udp]")]
@@ -110,8 +112,9 @@ struct Proof {
     neighbour: Option<(IpAddr, Option<String>)>,
 }
 
-/// So long an answer is waited for: on one machine it takes microseconds.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// So long an answer is waited for: on one machine it takes microseconds, but a neighbour who was silent before is asked again only once a
+/// second (arp(7), retrans_time).
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Traces: 0 when the packet arrives (also where nobody listens), 1 when not.
 ///

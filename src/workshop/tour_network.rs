@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::cli::network_map::{self, model};
+use crate::cli::network_map::{self, gather};
 use crate::engine::home::Home;
 use crate::engine::networks::create::{self, Wanted};
 use crate::engine::networks::{live, network};
@@ -51,6 +51,7 @@ fn look(home: &Home, network: &str, made: &mut Vec<String>) -> Result<Town> {
             image: "base".into(),
             command: vec!["sleep".into(), "60".into()],
             name: Some(format!("{alias}-{}", std::process::id())),
+            remove: true,
             hostname: Some(alias.into()),
             network: NetworkMode::Own,
             attachments: vec![Attachment { network: network.into(), aliases: vec![alias.into()], ..Attachment::default() }],
@@ -75,6 +76,6 @@ fn look(home: &Home, network: &str, made: &mut Vec<String>) -> Result<Town> {
     Ok(Town {
         name: format!("alice asks 127.0.0.11, its monitor: bob is {said}"),
         packet: format!("a packet from alice {arrives} {address}, in {:.1} ms", took.as_secs_f64() * 1000.0),
-        map: network_map::text_of(&model::gather(home, &[network::find(home, network)?.id])?),
+        map: network_map::text_of(&gather::gather(home, &[network::find(home, network)?.id])?),
     })
 }

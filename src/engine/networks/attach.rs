@@ -44,8 +44,7 @@ pub fn attach(home: &Home, ground: &Ground, who: &Who, wanted: &[Attachment], na
     let networks = network::lock(home)?;
     let mut joined: Vec<(Network, Endpoint)> = Vec::new();
     for (at, attachment) in wanted.iter().enumerate() {
-        let network = network::load(home, &attachment.network)
-            .map_err(|e| if e.class == Class::NotFound { gone(attachment) } else { e })?;
+        let network = network::load(home, &attachment.network).map_err(|e| if e.class == Class::NotFound { gone(attachment) } else { e })?;
         let endpoint = networks.place(&network, who, attachment, &format!("eth{at}"))?;
         joined.push((network, endpoint));
     }
