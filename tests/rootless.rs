@@ -143,6 +143,7 @@ fn a_user_without_rights_has_networks() {
     home.shows(&["base", "true"]);
     networks::nobody_stays_when_the_last_has_left(&home);
     networks::containers_find_each_other_by_name(&home);
+    networks::map_and_trace_look_into_the_ground(&home);
     networks::published_ports_lead_to_the_container(&home);
     networks::ten_at_once_share_one_ground(&home);
     networks::without_a_program_for_it_there_is_no_way_out(&home);

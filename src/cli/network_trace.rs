@@ -167,7 +167,12 @@ fn parse(text: &str) -> Result<Target> {
 }
 
 fn prove(world: &World, to: SocketAddr, protocol: Protocol, next: Option<IpAddr>) -> Result<Proof> {
-    let (outcome, took) = proof::inside(world.pid, || proof::send(to, protocol, PATIENCE))?;
+    let send = || proof::inside(world.pid, || proof::send(to, protocol, PATIENCE));
+    let (outcome, took) = match send()? {
+        // So soon it is the end of an earlier search for the neighbour, who may be there again: the next packet begins a new one.
+        (Outcome::Failed { errno }, took) if errno == "EHOSTUNREACH" && took < PATIENCE => send()?,
+        sent => sent,
+    };
     let ground = ground::present(world.home)?.ok_or_else(|| no_ground(world))?;
     let learned = ground.inside(|| Ok(facts::of(world.pid)?.neighbours)).unwrap_or_default();
     let mac = |next: IpAddr| learned.iter().find(|neighbour| neighbour.address == next).and_then(|neighbour| neighbour.mac).map(mac_text);

@@ -112,6 +112,24 @@ pub fn containers_find_each_other_by_name(home: &HomeOf) {
     nobody_is_left(home);
 }
 
+pub fn map_and_trace_look_into_the_ground(home: &HomeOf) {
+    let map = |words: &[&str]| serde_json::from_str::<serde_json::Value>(&home.says(&[&["network", "map", "--json"], words].concat())).unwrap();
+    let empty = map(&[]);
+    assert_eq!(empty["containers"], serde_json::json!([]));
+    home.says(&["network", "create", "--subnet", "172.30.0.0/24", "street"]);
+    home.says(&["run", "-d", "--name", "one", "--network", "street", "base", "sleep", "1000"]);
+    home.says(&["run", "-d", "--name", "two", "--network", "street", "base", "sleep", "1000"]);
+    let there = map(&["street"]);
+    assert_ne!(there["host"]["namespace"], empty["host"]["namespace"], "the bridges are not in the host's namespace");
+    assert_eq!(there["containers"][1]["cables"][0]["addresses"], serde_json::json!(["172.30.0.3/24"]), "{there:#}");
+    assert_eq!(there["unknown"], serde_json::json!([]));
+    let told = home.says(&["network", "trace", "one", "two:80"]);
+    assert!(told.contains("knows two: 172.30.0.3 on street") && told.contains("refused in") && told.contains("both agree"), "{told}");
+    home.says(&["rm", "-f", "one", "two"]);
+    home.says(&["network", "rm", "street"]);
+    nobody_is_left(home);
+}
+
 pub fn published_ports_lead_to_the_container(home: &HomeOf) {
     let listen = ["base", "busybox", "nc", "-ll", "-p", "80", "-e", "cat"];
     let id = home.says(&[&["run", "-d", "--name", "web", "-p", "8080:80", "-p", "127.0.0.1:5353:53/udp"], &listen[..]].concat());
