@@ -13,7 +13,7 @@ use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::create::networks_link;
+use super::create::{networks_link, still_free};
 use super::ground::{self, Ground};
 use super::live::{self, Endpoint, Who};
 use super::network::{self, Network, Networks};
@@ -46,6 +46,7 @@ pub fn attach(home: &Home, ground: &Ground, who: &Who, wanted: &[Attachment], na
     for (at, attachment) in wanted.iter().enumerate() {
         let network = network::load(home, &attachment.network)
             .map_err(|e| e.hint(format!("onggi network create {}, or create the container anew on another network", attachment.name)))?;
+        let network = if ground.namespace().is_none() { still_free(&networks, network)? } else { network };
         let endpoint = networks.place(&network, who, attachment, &format!("eth{at}"))?;
         joined.push((network, endpoint));
     }
