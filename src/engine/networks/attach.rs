@@ -20,7 +20,7 @@ use super::network::{self, Network, Networks};
 use crate::engine::home::Home;
 use crate::engine::record::Record;
 use crate::engine::request::Attachment;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Class, Doing, Error, Result};
 use crate::network::nat::{self, Published};
 use crate::network::ports::Held;
 use crate::network::veth::{self, Veth};
@@ -44,8 +44,7 @@ pub fn attach(home: &Home, ground: &Ground, who: &Who, wanted: &[Attachment], na
     let networks = network::lock(home)?;
     let mut joined: Vec<(Network, Endpoint)> = Vec::new();
     for (at, attachment) in wanted.iter().enumerate() {
-        let network = network::load(home, &attachment.network)
-            .map_err(|e| e.hint(format!("onggi network create {}, or create the container anew on another network", attachment.name)))?;
+        let network = network::load(home, &attachment.network).map_err(|e| gone(attachment, e))?;
         let network = if ground.namespace().is_none() { still_free(&networks, network)? } else { network };
         let endpoint = networks.place(&network, who, attachment, &format!("eth{at}"))?;
         joined.push((network, endpoint));
@@ -72,6 +71,16 @@ pub fn attach(home: &Home, ground: &Ground, who: &Who, wanted: &[Attachment], na
         return Err(e);
     }
     Ok(joined.into_iter().map(|(_, endpoint)| endpoint).collect())
+}
+
+/// A network that is not there any more is named by its name: its ID is nothing that anybody knows.
+fn gone(attachment: &Attachment, error: Error) -> Error {
+    let name = &attachment.name;
+    match error.class {
+        Class::NotFound => Error::new(Class::NotFound, format!("join the network {name}"), format!("network {name} not found: it was removed"))
+            .hint(format!("onggi network create {name}, or create the container anew on another network")),
+        _ => error,
+    }
 }
 
 /// One pair of links, from the network's bridge to the container.
