@@ -62,7 +62,7 @@ enum Command {
         #[command(subcommand)]
         verb: System,
     },
-    /// Show what is done to containers and images, as it happens
+    /// Show what is done to containers, images, networks and volumes, as it happens
     #[command(after_help = "Example:\n  onggi events --since 1h --filter event=die")]
     Events(events::EventsArgs),
     #[command(flatten)]

@@ -250,6 +250,8 @@ fn bash_completes_containers_images_and_options() {
     assert_eq!(complete("onggi container rm", "do").trim(), "done");
     assert_eq!(complete("onggi ps", "--no-t").trim(), "--no-trunc");
     assert!(complete("onggi run --rm", "").starts_with("base"));
+    assert_eq!(complete("onggi run --network", "no").trim(), "none");
+    assert_eq!(complete("onggi network connect", "br").trim(), "bridge");
     assert_eq!(complete("onggi", "insp").trim(), "inspect");
 }
 

@@ -321,10 +321,15 @@ fn ports_are_held(world: &World) {
         assert!(refused.hint.as_ref().is_some_and(|hint| hint.contains(&format!("onggi-proxy (PID {})", pid(world)))), "{refused}");
     }
     // Another program's name is told, even where it has another address of the port.
-    let theirs = TcpListener::bind("[::]:0").unwrap();
-    let port = theirs.local_addr().unwrap().port();
+    // (A port that no connection is given as its own: see ip_local_port_range.)
+    let (port, theirs) = (20_000, TcpListener::bind("[::]:20000").unwrap());
     let at_loopback = ports::hold(&binding(Some(Ipv4Addr::LOCALHOST.into()), port, port, Protocol::Tcp)).unwrap_err();
     assert!(at_loopback.hint.as_ref().is_some_and(|hint| hint.contains(&format!("(PID {}) has it", std::process::id()))), "{at_loopback}");
+    // A connection that has the port as its own end is in the way, too.
+    let calling = TcpStream::connect(world.echo).unwrap();
+    let end = calling.local_addr().unwrap().port();
+    let refused = any(end, end, Protocol::Tcp).unwrap_err();
+    assert!(refused.hint.as_ref().is_some_and(|hint| hint.contains(&format!("(PID {}) has it", std::process::id()))), "{refused}");
     // Of a range the next one is taken, until none is left.
     let first = any(port, port + 1, Protocol::Tcp).unwrap();
     assert!(first.iter().all(|held| held.address.port() == port + 1), "{first:?}");

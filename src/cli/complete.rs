@@ -1,5 +1,5 @@
 //! `onggi completion bash`: what a shell needs to complete our words. The script asks this program again at each Tab, so that it knows
-//! the containers and images of that moment.
+//! the containers, networks, volumes and images of that moment.
 //!
 //! See it: `onggi completion bash`. Read: bash(1) "Programmable Completion", zshcompsys(1), fish-completions(7).
 
@@ -12,6 +12,7 @@ use clap_complete::env::{Bash, CompleteEnv, EnvCompleter, Fish, Zsh};
 
 use super::say;
 use crate::engine::home::Home;
+use crate::engine::networks::network;
 use crate::engine::record;
 use crate::error::{Doing, Result};
 use crate::image::reference::Reference;
@@ -61,7 +62,7 @@ pub fn answer(command: fn() -> Command) {
     }
 }
 
-/// Whatever is called CONTAINER, VOLUME or IMAGE in a command's usage is completed with their names.
+/// Whatever is called CONTAINER, NETWORK, VOLUME or IMAGE in a command's usage is completed with their names.
 fn with_names(command: Command) -> Command {
     let command = command.mut_args(|arg| {
         let names = arg.get_value_names().unwrap_or_default();
@@ -70,6 +71,8 @@ fn with_names(command: Command) -> Command {
             |name: &str| names.iter().any(|known| known.as_str() == name) || (names.is_empty() && arg.get_id().as_str().eq_ignore_ascii_case(name));
         if asks_for("CONTAINER") {
             arg.add(ArgValueCandidates::new(containers))
+        } else if asks_for("NETWORK") {
+            arg.add(ArgValueCandidates::new(networks))
         } else if asks_for("VOLUME") {
             arg.add(ArgValueCandidates::new(volumes))
         } else if asks_for("IMAGE") {
@@ -85,6 +88,14 @@ fn containers() -> Vec<CompletionCandidate> {
     let Ok(home) = Home::find() else { return Vec::new() };
     let records = record::list(&home, true).unwrap_or_default();
     records.into_iter().map(|record| CompletionCandidate::new(record.name).help(Some(record.image.into()))).collect()
+}
+
+fn networks() -> Vec<CompletionCandidate> {
+    let Ok(home) = Home::find() else { return Vec::new() };
+    // Whoever only asks makes none: those that are always there stand in no file before the first container.
+    let known = network::list_files(&home).unwrap_or_default();
+    let names: BTreeSet<String> = known.into_iter().map(|network| network.name).chain(["bridge", "host", "none"].map(String::from)).collect();
+    names.into_iter().map(CompletionCandidate::new).collect()
 }
 
 fn volumes() -> Vec<CompletionCandidate> {

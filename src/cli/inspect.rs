@@ -25,7 +25,7 @@ pub struct InspectArgs {
     /// Only things of this kind: container, image, network, volume
     #[arg(long, value_name = "KIND", value_parser = ["container", "image", "network", "volume"])]
     r#type: Option<String>,
-    /// Container, image or volume: its name, or (the beginning of) its ID
+    /// Container, image, network or volume: its name, or (the beginning of) its ID
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
 }

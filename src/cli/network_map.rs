@@ -2,7 +2,10 @@
 //!
 //! Read: bridge(8), veth(4), network_namespaces(7).
 
+pub mod gather;
 pub mod model;
+#[cfg(test)]
+mod picture_tests;
 mod place;
 mod svg;
 mod text;
@@ -39,7 +42,7 @@ const PAGE: usize = 80;
 /// NotFound for a network; Invalid for a file that is no picture; ENOSPC.
 pub fn map(args: &MapArgs) -> Result<u8> {
     let home = Home::open()?;
-    let map = model::gather(&home, &args.networks)?;
+    let map = gather::gather(&home, &args.networks)?;
     match &args.output {
         None if args.json => print_json(&map)?,
         None => print(&map)?,
@@ -48,13 +51,14 @@ pub fn map(args: &MapArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// Prints the map as text, as wide as the terminal.
-///
-/// # Errors
-/// ENOSPC, EIO.
-pub fn print(map: &model::Map) -> Result<()> {
+fn print(map: &model::Map) -> Result<()> {
+    std::io::stdout().lock().write_all(text_of(map).as_bytes()).or_else(quiet_pipe)
+}
+
+/// The map as text, as wide as the terminal.
+pub fn text_of(map: &model::Map) -> String {
     let width = terminal::size(fd::standard(1)).ok().map(|size| usize::from(size.columns)).filter(|columns| *columns > 0).unwrap_or(PAGE);
-    std::io::stdout().lock().write_all(text::draw(map, width).as_bytes()).or_else(quiet_pipe)
+    text::draw(map, width)
 }
 
 fn write(map: &model::Map, file: &Path) -> Result<()> {

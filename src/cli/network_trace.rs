@@ -2,6 +2,7 @@
 //!
 //! Read: ip-route(8), bridge(8), nft(8), resolv.conf(5); <https://wiki.nftables.org>, "Netfilter hooks".
 
+mod arrival;
 mod hops;
 mod names;
 mod world;
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::oci::{print_json, quiet_pipe};
 use crate::engine::home::Home;
 use crate::engine::networks::ground;
-use crate::error::{Error, Result};
+use crate::error::{Class, Error, Result};
 use crate::inspect::network as facts;
 use crate::inspect::network_proof::{self as proof, Outcome};
 use crate::network::link::mac_text;
@@ -30,6 +31,7 @@ pub struct TraceArgs {
     #[arg(long)]
     json: bool,
     /// The container that sends
+    #[arg(value_name = "CONTAINER")]
     from: String,
     /// To whom: a container's name or alias, an address, host, a name in the world; with a port: db:5432, dns:53/udp
     #[arg(value_name = "TO[:PORT][/udp]")]
@@ -110,7 +112,8 @@ struct Proof {
     neighbour: Option<(IpAddr, Option<String>)>,
 }
 
-/// So long an answer is waited for: on one machine it takes microseconds.
+/// So long an answer is waited for: on one machine it takes microseconds, but a neighbour who was silent before is asked again only once a
+/// second (arp(7), retrans_time).
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Traces: 0 when the packet arrives (also where nobody listens), 1 when not.
@@ -124,8 +127,8 @@ pub fn trace(args: &TraceArgs) -> Result<u8> {
     let (address, mut hops) = names::resolve(&world, &target)?;
     let (mut sent_to, mut proof) = (None, None);
     if let Some(address) = address {
-        let walk = || hops::walk(&world, address, target.port, target.protocol);
-        let walked = ground::present(&home)?.map_or_else(|| walk(), |ground| ground.inside(walk))?;
+        let ground = ground::present(&home)?.ok_or_else(|| no_ground(&world))?;
+        let walked = ground.inside(|| hops::walk(&world, address, target.port, target.protocol))?;
         let to = SocketAddr::new(address, walked.port);
         hops.extend(walked.hops);
         proof = Some(prove(&world, to, target.protocol, walked.next)?);
@@ -165,10 +168,16 @@ fn parse(text: &str) -> Result<Target> {
 
 fn prove(world: &World, to: SocketAddr, protocol: Protocol, next: Option<IpAddr>) -> Result<Proof> {
     let (outcome, took) = proof::inside(world.pid, || proof::send(to, protocol, PATIENCE))?;
-    let look = || Ok(facts::of(world.pid)?.neighbours);
-    let learned = ground::present(world.home)?.map_or_else(|| look(), |ground| ground.inside(look)).unwrap_or_default();
+    let ground = ground::present(world.home)?.ok_or_else(|| no_ground(world))?;
+    let learned = ground.inside(|| Ok(facts::of(world.pid)?.neighbours)).unwrap_or_default();
     let mac = |next: IpAddr| learned.iter().find(|neighbour| neighbour.address == next).and_then(|neighbour| neighbour.mac).map(mac_text);
     Ok(Proof { outcome, microseconds: took.as_micros() as u64, neighbour: next.map(|next| (next, mac(next))) })
+}
+
+/// An ordinary user's networks are made with the first container on one.
+fn no_ground(world: &World) -> Error {
+    let why = "this user has no networks yet";
+    Error::new(Class::NotFound, format!("trace from {}", world.from.name), why).hint("onggi network create app")
 }
 
 fn judge(world: &World, args: &TraceArgs, target: &Target, address: Option<SocketAddr>, hops: Vec<Hop>, proof: Option<Proof>) -> Trace {
@@ -225,6 +234,7 @@ fn predicted(trace: &Trace) -> String {
     let by_name = trace.hops.iter().any(|hop| hop.name == "name" && hop.answer == Answer::Stops);
     match (trace.prediction, by_name) {
         (Answer::Stops, true) if trace.address.is_none() => "it goes nowhere: the name leads to no address".into(),
+        (Answer::Stops, true) => format!("by its name it goes nowhere; by its address it stops at the {}", stop.map_or("name", |hop| &hop.name)),
         (Answer::Stops, _) => format!("it stops at the {}", stop.map_or("name", |hop| &hop.name)),
         (_, true) => "by its name it goes nowhere; to its address it would get through".into(),
         (Answer::Passes, _) => "it arrives".into(),

@@ -155,7 +155,9 @@ pub struct ConnectArgs {
     /// The network with the highest number has the way out
     #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true, allow_negative_numbers = true)]
     gw_priority: i32,
+    /// Network: its name, or (the beginning of) its ID
     network: String,
+    /// Container: its name, or (the beginning of) its ID
     container: String,
 }
 
@@ -164,7 +166,9 @@ pub struct DisconnectArgs {
     /// Also a container that is gone already
     #[arg(short, long)]
     force: bool,
+    /// Network: its name, or (the beginning of) its ID
     network: String,
+    /// Container: its name, or (the beginning of) its ID
     container: String,
 }
 

@@ -21,12 +21,12 @@ pub enum System {
     /// Show how much room images, containers and volumes take
     #[command(after_help = "Example:\n  onggi system df")]
     Df(info::DfArgs),
-    /// Remove containers that don't run, images that nobody needs, and with --volumes anonymous volumes
+    /// Remove containers that don't run, networks and images that nobody needs, and with --volumes anonymous volumes
     #[command(after_help = "Example:\n  onggi system prune -f")]
     Prune(SystemPruneArgs),
     /// Show counts and facts of this engine and this machine
     Info(info::AboutArgs),
-    /// Show what is done to containers and images, as it happens
+    /// Show what is done to containers, images, networks and volumes, as it happens
     #[command(after_help = "Example:\n  onggi system events --since 1h --filter event=die")]
     Events(EventsArgs),
 }

@@ -32,6 +32,7 @@ pub mod request;
 pub mod rootless;
 pub mod run;
 pub mod start;
+pub mod state;
 pub mod stats;
 pub mod stop;
 pub mod sweep;

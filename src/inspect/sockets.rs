@@ -45,7 +45,7 @@ fn parse(text: &str, protocol: Protocol) -> Vec<SocketAddr> {
 
 /// `0100007F:0035`: each word of the address as the machine has it in memory, the port as a number.
 fn address(text: &str) -> Option<SocketAddr> {
-    let (address, port) = text.split_once(':')?;
+    let (address, port) = text.split_once(':').filter(|(address, _)| matches!(address.len(), 8 | 32))?;
     let words = address.as_bytes().chunks(8).map(|word| u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok());
     let bytes: Vec<u8> = words.collect::<Option<Vec<u32>>>()?.into_iter().flat_map(u32::to_ne_bytes).collect();
     let address = match bytes.len() {

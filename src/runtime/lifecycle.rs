@@ -9,13 +9,12 @@
 //! command.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::bundle::{self, Bundle};
 use super::init::{self, Init};
-use super::program::{self, Start};
+use super::program;
 use super::spec::{Hooks, Linux, Process, Resources};
 use super::state::{self, ProcessId, Record, State, Status, Store};
 use super::sync::{self, Message, Socket};
@@ -23,7 +22,7 @@ use super::{cgroups, hooks, labels, mounts, namespaces, pid_file, rdt, seccomp, 
 use crate::clock;
 use crate::error::{Class, Doing, Error, Result};
 use crate::sys::call::fault;
-use crate::sys::{fd, fs, process};
+use crate::sys::{fd, process};
 
 /// What is to be created, and the choices that are not in config.json.
 pub struct Request<'a> {
@@ -104,7 +103,7 @@ pub fn create(store: &Store, mut request: Request) -> Result<Created> {
     };
     store.claim(&record)?;
     let mut making = Making { store, record, child: None, kept: false };
-    let start = waiting_room(&store.dir_of_unfinished(&request.id))?;
+    let start = program::waiting_room(&store.dir_of_unfinished(&request.id))?;
     let cgroup_dir = match &mut making.record.cgroup {
         Some(place) => {
             cgroups::create(place, &resources)?.keep();
@@ -219,18 +218,6 @@ impl Drop for Making<'_> {
             let _ = std::fs::remove_dir_all(self.store.dir_of_unfinished(&self.record.id));
         }
     }
-}
-
-/// The FIFO on which the first process waits, and the file for its last words; both open before it is cloned, so that it needs no path.
-fn waiting_room(dir: &Path) -> Result<Start> {
-    let (fifo, report) = (dir.join("exec.fifo"), dir.join("exec.error"));
-    fs::mkfifo(&fifo, 0o600).doing(|| "make the FIFO for start".into())?;
-    let open = |path: &Path| {
-        std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_CLOEXEC).open(path)
-    };
-    let fifo = open(&fifo).doing(|| "open the FIFO for start".into())?.into();
-    let report = open(&report).doing(|| "open the file for errors".into())?.into();
-    Ok(Start::Fifo { fifo, report })
 }
 
 /// Answers the first process until it is ready. Answers its warnings.
@@ -348,7 +335,8 @@ pub fn kill(store: &Store, id: &str, signal: i32, all: bool) -> Result<()> {
 /// A frozen process would keep the signal until it is thawed; death must not wait.
 fn thaw(place: Option<&cgroups::Place>) -> Result<()> {
     match place.filter(|place| cgroups::frozen(place)) {
-        Some(place) => cgroups::freeze(place, false),
+        // Its end may have been cleared up already: a group that is gone holds nobody back.
+        Some(place) => cgroups::freeze(place, false).or_else(|e| if place.dirs().iter().any(|dir| dir.exists()) { Err(e) } else { Ok(()) }),
         None => Ok(()),
     }
 }

@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -15,7 +15,7 @@ use super::init::c_strings;
 use super::spec::Process;
 use super::sync::Socket;
 use crate::error::{Class, Doing, Error, Result};
-use crate::sys::{path, process};
+use crate::sys::{fs, path, process};
 
 /// Whether the *caller's* PATH has a program.
 pub fn on_path(program: &str) -> bool {
@@ -39,6 +39,21 @@ pub enum Start {
     Fifo { fifo: OwnedFd, report: OwnedFd },
     /// At once (`exec`): the pair of sockets tells what went wrong, until it closes at execve.
     AtOnce,
+}
+
+/// The FIFO on which the first process waits, and the file for its last words; both open before it is cloned, so that it needs no path.
+///
+/// # Errors
+/// ENOSPC, EEXIST.
+pub(super) fn waiting_room(dir: &Path) -> Result<Start> {
+    let (fifo, report) = (dir.join("exec.fifo"), dir.join("exec.error"));
+    fs::mkfifo(&fifo, 0o600).doing(|| "make the FIFO for start".into())?;
+    let open = |path: &Path| {
+        std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_CLOEXEC).open(path)
+    };
+    let fifo = open(&fifo).doing(|| "open the FIFO for start".into())?.into();
+    let report = open(&report).doing(|| "open the file for errors".into())?.into();
+    Ok(Start::Fifo { fifo, report })
 }
 
 impl Start {

@@ -13,6 +13,7 @@ use clap::Args;
 use colored::Colorize;
 use serde_json::Value;
 
+use super::tour_network::{self, Town};
 use super::tour_stops::{self, Stop};
 use crate::engine::create::Notice;
 use crate::engine::home::Home;
@@ -45,6 +46,8 @@ pub struct Scene<'a> {
     /// Its cgroup's directories on the host.
     pub cgroups: &'a [PathBuf],
     pub rootless: bool,
+    /// Two containers on a network, or why there are none here.
+    pub town: Result<Town>,
     /// Namespaces of this program, which stand for the host's: (kind, link).
     pub before: Vec<(&'static str, String)>,
 }
@@ -133,7 +136,8 @@ fn walk(teller: &mut Teller) -> std::result::Result<(), Ended> {
         &format!("컨테이너를 {took:.1} ms 만에 만들었습니다. 이 컴퓨터에서 그 첫 프로세스는 {}번입니다.", pid.bold()),
     )?;
     let monitor = container.state.monitor.map_or(0, |monitor| monitor.pid).to_string();
-    let scene = Scene { inside, pid: pid.clone(), monitor, cgroups: &cgroups, rootless: home.rootless, before };
+    let town = tour_network::visit(&home);
+    let scene = Scene { inside, pid: pid.clone(), monitor, cgroups: &cgroups, rootless: home.rootless, town, before };
     for (number, stop) in tour_stops::all(&scene).into_iter().enumerate() {
         teller.stop(number + 1, &stop)?;
     }
@@ -240,6 +244,9 @@ impl Teller {
         self.say(stop.story.0, stop.story.1)?;
         for (name, value) in &stop.facts {
             self.fact(name, value)?;
+        }
+        for line in stop.picture.lines() {
+            writeln!(self.out, "    {line}")?;
         }
         self.fact("see it", &stop.see.italic().to_string())
     }

@@ -8,12 +8,14 @@ pub struct Stop {
     pub title: (&'static str, &'static str),
     pub story: (&'static str, &'static str),
     pub facts: Vec<(&'static str, String)>,
+    /// Lines that stand below the facts as they are.
+    pub picture: String,
     /// The command that shows the same while the container runs.
     pub see: String,
 }
 
 /// How many there are.
-pub const COUNT: usize = 8;
+pub const COUNT: usize = 9;
 
 /// What to type next: command, what it shows in English and Korean.
 pub const NEXT: &[(&str, &str, &str)] = &[
@@ -22,12 +24,14 @@ pub const NEXT: &[(&str, &str, &str)] = &[
     ("onggi run --rm --explain base true", "see every system call, and why", "시스템 콜 하나하나와 그 이유 보기"),
     ("onggi run --rm --memory 64m base cat /proc/self/cgroup", "with a limit", "한도를 걸고"),
     ("onggi run --rm -it --cap-drop ALL base sh", "a root who may do nothing", "아무 권한도 없는 root"),
+    ("onggi network map", "what is plugged in where, now", "지금 무엇이 어디에 꽂혀 있는지"),
     ("onggi doctor", "what this machine can do", "이 컴퓨터가 할 수 있는 것"),
 ];
 
 /// All stops, told from one scene.
 pub fn all(scene: &Scene) -> Vec<Stop> {
-    let stops = vec![processes(scene), files(scene), name(scene), network(scene), powers(scene), limits(scene), calls(scene), monitor(scene)];
+    let stops =
+        vec![processes(scene), files(scene), name(scene), network(scene), town(scene), powers(scene), limits(scene), calls(scene), monitor(scene)];
     debug_assert_eq!(stops.len(), COUNT);
     stops
 }
@@ -56,6 +60,7 @@ fn processes(scene: &Scene) -> Stop {
             ),
             change(scene, "pid"),
         ],
+        picture: String::new(),
         see: format!("grep NSpid /proc/{}/status", scene.pid),
     }
 }
@@ -73,6 +78,7 @@ fn files(scene: &Scene) -> Stop {
             ("outside", format!("/ is {}", outside(process::root_mount("self")))),
             change(scene, "mnt"),
         ],
+        picture: String::new(),
         see: format!("sudo ls /proc/{}/root", scene.pid),
     }
 }
@@ -92,6 +98,7 @@ fn name(scene: &Scene) -> Stop {
             "UTS 네임스페이스는 호스트 이름을 담습니다. 안에서 바꾸어도 컴퓨터의 이름은 그대로입니다.",
         ),
         facts: vec![("inside", scene.inside("hostname")), ("outside", host), change(scene, "uts")],
+        picture: String::new(),
         see: format!("sudo nsenter -t {} -u hostname", scene.pid),
     }
 }
@@ -108,7 +115,27 @@ fn network(scene: &Scene) -> Stop {
             ("outside", outside(process::network_devices("self"))),
             change(scene, "net"),
         ],
+        picture: String::new(),
         see: format!("sudo nsenter -t {} -n ip address", scene.pid),
+    }
+}
+
+fn town(scene: &Scene) -> Stop {
+    let (facts, picture) = match &scene.town {
+        Ok(town) => (vec![("name", town.name.clone()), ("packet", town.packet.clone())], town.map.clone()),
+        Err(e) => (vec![("here", e.one_line())], String::new()),
+    };
+    Stop {
+        title: ("It is plugged into a network", "네트워크에 꽂힌다"),
+        story: (
+            "A cable (veth) has one end in the container and the other in a switch in the kernel, a bridge. Two containers, alice and bob, were \
+             plugged into one for this stop. A small name server in each one's monitor knows the names of the network.",
+            "케이블(veth)의 한쪽 끝은 컨테이너에, 다른 쪽 끝은 커널 안의 스위치인 브리지에 꽂힙니다. 여기서는 두 컨테이너 alice와 bob을 한 브리지에 \
+             꽂았습니다. 각 컨테이너의 모니터 안에 있는 작은 이름 서버가 그 네트워크의 이름을 압니다.",
+        ),
+        facts,
+        picture,
+        see: "onggi network map; onggi network trace FROM TO".into(),
     }
 }
 
@@ -135,6 +162,7 @@ fn powers(scene: &Scene) -> Stop {
             "root의 힘은 41개의 조각(capability)으로 나뉩니다. 컨테이너는 자기 일에 필요한 것만 가집니다.",
         ),
         facts,
+        picture: String::new(),
         see: format!("grep Cap /proc/{}/status", scene.pid),
     }
 }
@@ -163,6 +191,7 @@ fn limits(scene: &Scene) -> Stop {
             "컨트롤 그룹(cgroup)은 폴더입니다. 그 안의 프로세스는 한도를 함께 쓰고, 한도는 파일입니다.",
         ),
         facts,
+        picture: String::new(),
         see: place.map_or_else(|| format!("cat /proc/{}/cgroup", scene.pid), |dir| format!("ls {}", dir.display())),
     }
 }
@@ -178,6 +207,7 @@ fn calls(scene: &Scene) -> Stop {
             ("inside", format!("Seccomp {} (2 is: filtered), {} filter", scene.inside("seccomp"), scene.inside("seccomp_filters"))),
             ("outside", format!("Seccomp {} in this program", outside(process::status("self", "Seccomp")))),
         ],
+        picture: String::new(),
         see: format!("grep Seccomp /proc/{}/status", scene.pid),
     }
 }
@@ -197,6 +227,7 @@ fn monitor(scene: &Scene) -> Stop {
             ("you", session("self")),
             ("memory", format!("{} of its own", outside(process::status(&scene.monitor, "RssAnon")))),
         ],
+        picture: String::new(),
         see: format!("ps -o pid,ppid,sid,tty,rss,comm -p {},{}", scene.monitor, scene.pid),
     }
 }

@@ -113,7 +113,7 @@ fn what_can_not_be_made_is_said_and_leaves_nothing() {
         ("-o colour=red many", &["colour", "com.docker.network"]),
         ("-o com.docker.network.driver.mtu=big many", &["68 to 65535"]),
         ("-o com.docker.network.bridge.name=a-name-that-is-too-long many", &["1 to 15"]),
-        ("-o com.docker.network.bridge.name=own0 many", &["own0", "veth"]),
+        ("-o com.docker.network.bridge.name=own0 many", &["own0", "already"]),
     ] {
         let words: Vec<&str> = words.split_whitespace().collect();
         host.fails(&[&["network", "create"], &words[..]].concat(), parts);

@@ -50,7 +50,7 @@ fn a_wrong_option_is_refused_with_the_nearest() {
     jar.refuses(&["--cap-add", "NET_ADMI", "base", "true"], 125, &["did you mean CAP_NET_ADMIN?"]);
     jar.refuses(&["--security-opt", "nonsense", "base", "true"], 125, &["nonsense", "no-new-privileges"]);
     jar.refuses(&["--stop-signal", "NOPE", "base", "true"], 125, &["NOPE", "signal(7)"]);
-    jar.refuses(&["--network", "nowhere", "base", "true"], 125, &["nowhere", "none and host"]);
+    jar.refuses(&["--network", "nowhere", "base", "true"], 125, &["network nowhere not found", "onggi network ls"]);
     jar.refuses(&["--memory", "5m", "base", "true"], 125, &["minimum memory limit allowed is 6MB"]);
     jar.refuses(&["--memory", "64m", "--memory-swap", "32m", "base", "true"], 125, &["should be larger than memory limit"]);
     jar.refuses(&["--ulimit", "nonsense=1", "base", "true"], 125, &["invalid ulimit type: nonsense"]);

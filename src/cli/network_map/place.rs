@@ -16,6 +16,8 @@ pub const MARGIN: f32 = 24.0;
 pub const PLUGS: f32 = 270.0;
 /// Columns of a container's box at most.
 const COLUMNS: usize = 58;
+/// Columns of a container's name at most: its namespace stands beside it.
+const TITLE: usize = 30;
 /// Columns of a lane's head at most.
 const HEAD: usize = 26;
 
@@ -149,7 +151,7 @@ fn boxed(map: &Map, container: &Container, top: f32) -> Boxed {
     container.ports.iter().for_each(|port| add(&format!("port {}", port.line()), false, None));
     container.notes.iter().for_each(|note| add(&format!("! {note}"), true, None));
     let aside = container.namespace();
-    Boxed { y: top, height: y + 12.0 - top, title: cut(&container.name, COLUMNS - 4), aside, lines, has_cable: !container.cables.is_empty() }
+    Boxed { y: top, height: y + 12.0 - top, title: cut(&container.name, TITLE), aside, lines, has_cable: !container.cables.is_empty() }
 }
 
 /// How many columns of small letters a box needs; its title is larger, and has its namespace beside it.

@@ -5,14 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::Hop;
 use super::world::World;
-use super::{Answer, Hop};
 use crate::engine::networks::live::Endpoint;
 use crate::engine::request::NetworkMode;
 use crate::error::Result;
 use crate::inspect::network::{self as facts, Namespace};
-use crate::inspect::network_proof as proof;
-use crate::inspect::sockets;
 use crate::network::link::Link;
 use crate::network::nat::{self, Verdict};
 use crate::network::ports::Protocol;
@@ -30,19 +28,19 @@ pub struct Walked {
 /// Port 7 was that of the echo service: hardly anybody listens there, and a refusal proves as much as an answer.
 const ANY_PORT: u16 = 7;
 
-struct Walk<'a> {
-    world: &'a World<'a>,
-    host: Namespace,
-    sender: Namespace,
-    to: IpAddr,
-    port: Option<u16>,
-    protocol: Protocol,
-    hops: Vec<Hop>,
+pub(super) struct Walk<'a> {
+    pub(super) world: &'a World<'a>,
+    pub(super) host: Namespace,
+    pub(super) sender: Namespace,
+    pub(super) to: IpAddr,
+    pub(super) port: Option<u16>,
+    pub(super) protocol: Protocol,
+    pub(super) hops: Vec<Hop>,
     next: Option<IpAddr>,
 }
 
 /// Where the walk goes on.
-enum Onward {
+pub(super) enum Onward {
     /// It ends here: it was stopped, or nothing more is known.
     End,
     /// A program of this namespace has it, at this address.
@@ -64,11 +62,11 @@ pub fn walk(world: &World, to: IpAddr, port: Option<u16>, protocol: Protocol) ->
 }
 
 impl Walk<'_> {
-    fn pass(&mut self, hop: Hop) {
+    pub(super) fn pass(&mut self, hop: Hop) {
         self.hops.push(hop);
     }
 
-    fn stop(&mut self, hop: Hop, remedy: impl Into<String>) -> Result<Onward> {
+    pub(super) fn stop(&mut self, hop: Hop, remedy: impl Into<String>) -> Result<Onward> {
         self.hops.push(hop.stops(remedy));
         Ok(Onward::End)
     }
@@ -183,11 +181,11 @@ impl Walk<'_> {
         {
             return Ok(Onward::End);
         }
-        self.into(&other, self.to)
+        self.enter(&other, self.to)
     }
 
     /// A pair of links between a container and its bridge, which is the answer.
-    fn cable(&mut self, endpoint: &Endpoint) -> Result<Option<Link>> {
+    pub(super) fn cable(&mut self, endpoint: &Endpoint) -> Result<Option<Link>> {
         let cable = format!("{} of {} ═══ {}", endpoint.inside, endpoint.name, endpoint.link);
         let see = format!("ip -d link show {}", endpoint.link);
         let bridge = self.world.network(&endpoint.network).map(|network| network.link.clone()).unwrap_or_default();
@@ -219,7 +217,12 @@ impl Walk<'_> {
     fn through_host(&mut self, from: Option<&Link>) -> Result<Onward> {
         let see = format!("ip route get {}", self.to);
         let Some(way) = facts::way(self.to)? else {
-            return self.stop(Hop::new("host", format!("the host has no way to {}", self.to), see), "ip route shows what ways it has");
+            let remedy = if self.world.home.rootless {
+                "onggi doctor says what a way out of an ordinary user's networks needs"
+            } else {
+                "ip route shows what ways it has"
+            };
+            return self.stop(Hop::new("host", format!("the host has no way to {}", self.to), see), remedy);
         };
         if way.local {
             return self.at_host(from);
@@ -236,7 +239,7 @@ impl Walk<'_> {
             }
             self.next = self.next.filter(|_| from.is_some());
             return match self.world.holder(&id, self.to).cloned() {
-                Some(other) => self.into(&other, self.to),
+                Some(other) => self.enter(&other, self.to),
                 None => self.stop(
                     Hop::new("bridge", format!("nobody on {to} has the address {}", self.to), format!("ip neighbour show dev {name}")),
                     "onggi network map shows who has which address",
@@ -335,96 +338,12 @@ impl Walk<'_> {
     /// To the port of the container behind a published one.
     fn inner(&mut self, other: &Endpoint, to: SocketAddr) -> Result<Onward> {
         let asked = self.port.replace(to.port());
-        let end = self.into(other, to.ip())?;
+        let end = self.enter(other, to.ip())?;
         if let Onward::Program { pid, whose, at } = end {
             self.arrive(pid, &whose, at)?;
         }
         // The proof goes where the sender was told to.
         self.port = asked;
         Ok(Onward::End)
-    }
-
-    /// From the bridge into the receiver's namespace.
-    fn into(&mut self, other: &Endpoint, at: IpAddr) -> Result<Onward> {
-        let own_cable = self.hops.iter().any(|hop| hop.name == "cable" && hop.seen.contains(&other.link));
-        if !own_cable && self.cable(other)?.is_none() {
-            return Ok(Onward::End);
-        }
-        let Some((pid, inside)) = self.world.pid_of(other).and_then(|pid| Some((pid, facts::of(pid).ok()?))) else {
-            return self.stop(Hop::new("cable", format!("{} has just ended", other.name), "onggi ps -a"), format!("onggi start {}", other.name));
-        };
-        let see = format!("nsenter -t {pid} -n ip address show {}", other.inside);
-        let link = inside.link(&other.inside).cloned();
-        let Some(link) = link.filter(|link| link.up) else {
-            let hop = Hop::new("cable", format!("{} is down inside {}", other.inside, other.name), see);
-            return self.stop(hop, format!("nsenter -t {pid} -n ip link set {} up", other.inside));
-        };
-        let Some(cidr) = inside.addresses_of(link.index).into_iter().find(|cidr| cidr.address == at) else {
-            let prefix = other.addresses.iter().find(|cidr| cidr.address == at).map_or(32, |cidr| cidr.prefix);
-            let hop = Hop::new("cable", format!("{} inside {} has lost its address {at}", other.inside, other.name), see);
-            return self.stop(hop, format!("nsenter -t {pid} -n ip address add {at}/{prefix} dev {}", other.inside));
-        };
-        let back = self.hops.first().and_then(|_| self.answer_to());
-        if let Some(back) = back.filter(|back| back.is_ipv4() == at.is_ipv4())
-            && facts::way_of(pid, back)?.is_none()
-        {
-            let hop = Hop::new(
-                "route",
-                format!("{} has no way back to {back}: no answer leaves it", other.name),
-                format!("nsenter -t {pid} -n ip route get {back}"),
-            );
-            let subnet = format!("{}/{}", cidr.network(), cidr.prefix);
-            return self.stop(hop, format!("nsenter -t {pid} -n ip route add {subnet} dev {}   (or: onggi restart {})", other.inside, other.name));
-        }
-        Ok(Onward::Program { pid, whose: other.name.clone(), at })
-    }
-
-    /// The sender's address, as the receiver sees it.
-    fn answer_to(&self) -> Option<IpAddr> {
-        let way = facts::way_of(self.world.pid, self.to).ok().flatten()?;
-        way.source
-    }
-
-    /// In the receiver's namespace: filters of its own, and a program that listens.
-    fn arrive(&mut self, pid: i32, whose: &str, at: IpAddr) -> Result<()> {
-        let filters = proof::inside(pid, || nat::filters(true).unwrap_or_default())?;
-        if !filters.is_empty() {
-            let hop =
-                Hop::new("filter", format!("{whose} has rules of its own: {}", filters.join(", ")), format!("nsenter -t {pid} -n nft list ruleset"));
-            self.pass(hop.unknown("when the proof fails, it is they"));
-        }
-        let (protocol, see) = (self.protocol, format!("nsenter -t {pid} -n ss -{}ln", if self.protocol == Protocol::Tcp { "t" } else { "u" }));
-        let all = sockets::listening(pid, protocol)?;
-        let open = |socket: &&SocketAddr| sockets::takes(socket, at);
-        let Some(port) = self.port else {
-            let found = all.iter().find(open);
-            self.port = found.map(SocketAddr::port);
-            let seen = found.map_or_else(
-                || format!("nobody listens for {protocol} in {whose}"),
-                |found| format!("no port was asked for: {found}/{protocol} is one of {whose}"),
-            );
-            let answer = if found.is_some() { Answer::Passes } else { Answer::Nobody };
-            self.pass(Hop { answer, ..Hop::new("listener", seen, see) });
-            return Ok(());
-        };
-        if let Some(found) = all.iter().filter(|socket| socket.port() == port).find(open) {
-            self.pass(Hop::new("listener", format!("{found}/{protocol} in {whose}"), see));
-            return Ok(());
-        }
-        let same: Vec<String> = all.iter().filter(|socket| socket.port() == port).map(ToString::to_string).collect();
-        let others: Vec<String> = all.iter().filter(open).map(|socket| socket.port().to_string()).collect();
-        let (seen, remedy) = match (&same[..], &others[..]) {
-            ([], []) => {
-                (format!("nobody listens on port {port}/{protocol} in {whose}"), format!("onggi logs {whose} may say why its program doesn't"))
-            }
-            ([], others) => (format!("nobody listens on port {port}/{protocol} in {whose}; somebody does on {}", others.join(", ")), String::new()),
-            (same, _) => (
-                format!("in {whose} port {port}/{protocol} is open at {} only", same.join(", ")),
-                "have the program listen on 0.0.0.0, so that others than itself reach it".to_string(),
-            ),
-        };
-        let remedy = if whose == "the host" { String::new() } else { remedy };
-        self.pass(Hop { answer: Answer::Nobody, remedy, ..Hop::new("listener", seen, see) });
-        Ok(())
     }
 }

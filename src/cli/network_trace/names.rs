@@ -9,6 +9,7 @@ use super::{Answer, Hop, Target};
 use crate::engine::etc_files::EMBEDDED;
 use crate::engine::names as containers;
 use crate::engine::networks::live::Endpoint;
+use crate::engine::networks::network::Network;
 use crate::engine::record::Record;
 use crate::engine::request::NetworkMode;
 use crate::error::Result;
@@ -41,9 +42,11 @@ pub fn resolve(world: &World, target: &Target) -> Result<(Option<IpAddr>, Vec<Ho
     }
     let servers = servers(world);
     let asks_monitor = servers.iter().any(|server| server.ip() == EMBEDDED);
-    if asks_monitor && let Some((endpoint, network)) = known(world, name) {
-        let address = endpoint.addresses.first().map(|cidr| cidr.address);
-        let hop = Hop::new("name", format!("127.0.0.11, the monitor of {own}, knows {name} on {network}: {}", text(address)), see);
+    let known = if asks_monitor { known(world, name) } else { Vec::new() };
+    if let Some((first, _)) = known.first() {
+        let address = first.addresses.first().map(|cidr| cidr.address);
+        let all: Vec<String> = known.iter().map(|(endpoint, network)| format!("{} on {network}", addresses(endpoint))).collect();
+        let hop = Hop::new("name", format!("127.0.0.11, the monitor of {own}, knows {name}: {}", all.join(", ")), see);
         return Ok((address, vec![confirmed(world, &servers, name, address, hop)?]));
     }
     match containers::find(world.home, name).ok() {
@@ -96,20 +99,28 @@ fn servers(world: &World) -> Vec<SocketAddr> {
     conf.nameservers.iter().filter_map(|server| server.socket_address()).collect()
 }
 
-/// Who has this name on one of the sender's networks.
-fn known<'a>(world: &'a World, name: &str) -> Option<(&'a Endpoint, &'a str)> {
+fn addresses(endpoint: &Endpoint) -> String {
+    endpoint.addresses.iter().map(|cidr| cidr.address.to_string()).collect::<Vec<_>>().join(" ")
+}
+
+/// Who has this name on the sender's networks. Programs try all addresses of a name, so the first one here is on a network whose containers
+/// may speak with each other, if there is one.
+fn known<'a>(world: &'a World, name: &str) -> Vec<(&'a Endpoint, &'a str)> {
     let links = |endpoint: &Endpoint| {
         let attachment = world.owner.networks.iter().find(|attachment| attachment.network == endpoint.network);
         attachment.is_some_and(|a| a.links.iter().any(|(alias, id)| alias.eq_ignore_ascii_case(name) && *id == endpoint.container))
     };
-    world.own().into_iter().filter_map(|own| world.network(&own.network)).filter(|network| network.has_names()).find_map(|network| {
-        let bare = name.strip_suffix(&format!(".{}", network.name)).unwrap_or(name);
-        let is_meant = |endpoint: &&Endpoint| {
+    let mut networks: Vec<_> = world.own().into_iter().filter_map(|own| world.network(&own.network)).filter(|network| network.has_names()).collect();
+    networks.sort_by_key(|network| !network.icc);
+    let on = |network: &'a Network| {
+        let bare = name.strip_suffix(&format!(".{}", network.name)).unwrap_or(name).to_string();
+        let is_meant = move |endpoint: &&Endpoint| {
             let mut all = std::iter::once(&endpoint.name).chain(&endpoint.aliases);
-            endpoint.network == network.id && (all.any(|known| known.eq_ignore_ascii_case(bare)) || links(endpoint))
+            endpoint.network == network.id && (all.any(|known| known.eq_ignore_ascii_case(&bare)) || links(endpoint))
         };
-        Some((world.endpoints.iter().find(is_meant)?, network.name.as_str()))
-    })
+        world.endpoints.iter().filter(is_meant).map(|endpoint| (endpoint, network.name.as_str())).collect::<Vec<_>>()
+    };
+    networks.into_iter().flat_map(on).collect()
 }
 
 /// The question is really asked: what is predicted and what is answered may be two things.

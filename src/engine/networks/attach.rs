@@ -44,7 +44,7 @@ pub fn attach(home: &Home, ground: &Ground, who: &Who, wanted: &[Attachment], na
     let networks = network::lock(home)?;
     let mut joined: Vec<(Network, Endpoint)> = Vec::new();
     for (at, attachment) in wanted.iter().enumerate() {
-        let network = network::load(home, &attachment.network).map_err(|e| gone(attachment, e))?;
+        let network = network::load(home, &attachment.network).map_err(|e| if e.class == Class::NotFound { gone(attachment) } else { e })?;
         let network = if ground.namespace().is_none() { still_free(&networks, network)? } else { network };
         let endpoint = networks.place(&network, who, attachment, &format!("eth{at}"))?;
         joined.push((network, endpoint));
@@ -73,14 +73,10 @@ pub fn attach(home: &Home, ground: &Ground, who: &Who, wanted: &[Attachment], na
     Ok(joined.into_iter().map(|(_, endpoint)| endpoint).collect())
 }
 
-/// A network that is not there any more is named by its name: its ID is nothing that anybody knows.
-fn gone(attachment: &Attachment, error: Error) -> Error {
+fn gone(attachment: &Attachment) -> Error {
     let name = &attachment.name;
-    match error.class {
-        Class::NotFound => Error::new(Class::NotFound, format!("join the network {name}"), format!("network {name} not found: it was removed"))
-            .hint(format!("onggi network create {name}, or create the container anew on another network")),
-        _ => error,
-    }
+    Error::new(Class::NotFound, format!("join the network {name}"), format!("network {name} not found: it was removed"))
+        .hint(format!("onggi network create {name}, or create the container anew on another network"))
 }
 
 /// One pair of links, from the network's bridge to the container.

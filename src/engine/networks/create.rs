@@ -65,6 +65,7 @@ pub fn create(home: &Home, wanted: &Wanted) -> Result<Network> {
     }
     made.subnets = subnets(home, wanted, &made.id, &there)?;
     made.ipv6 = made.subnets.iter().any(|subnet| subnet.subnet.address.is_ipv6());
+    refuse_strangers_link(home, &made)?;
     networks.save(&made)?;
     // Where there is no ground yet, whoever comes to this network first makes both.
     let ready = ground::present(home).and_then(|ground| ground.map_or(Ok(()), |ground| ground.inside(|| networks_link(home, &made).map(drop))));
@@ -75,6 +76,18 @@ pub fn create(home: &Home, wanted: &Wanted) -> Result<Network> {
     }
     events::network(home, &made, "create", None);
     Ok(made)
+}
+
+/// A link that is there is somebody's: it would go when this network is removed.
+fn refuse_strangers_link(home: &Home, network: &Network) -> Result<()> {
+    let Some(ground) = ground::present(home)? else { return Ok(()) };
+    match ground.inside(|| link::find(&net::open()?, &network.link).map(|found| found.is_some()))? {
+        false => Ok(()),
+        true => {
+            let why = format!("this machine has a link called {} already, and it is none of our networks'", network.link);
+            Err(Error::new(Class::Conflict, format!("create the network {}", network.name), why).hint(format!("ip link show {}", network.link)))
+        }
+    }
 }
 
 /// Sees that a network's bridge is there, with its rules. What is there already costs one look.

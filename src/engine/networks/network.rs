@@ -202,7 +202,11 @@ pub fn list(home: &Home) -> Result<Vec<Network>> {
     Ok(all)
 }
 
-fn list_files(home: &Home) -> Result<Vec<Network>> {
+/// Those that are in files, in no order: the three that are always there once a container has needed one of them.
+///
+/// # Errors
+/// EACCES; Invalid for a damaged file.
+pub fn list_files(home: &Home) -> Result<Vec<Network>> {
     let dir = dir(home);
     let entries = match std::fs::read_dir(&dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

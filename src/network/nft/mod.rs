@@ -156,12 +156,19 @@ impl<'a> Batch<'a> {
 /// # Errors
 /// Unsupported when the kernel has no netfilter.
 pub fn open() -> Result<Rc<Socket>> {
-    thread_local!(static KEPT: RefCell<Option<((u64, u64), Rc<Socket>)>> = const { RefCell::new(None) });
-    let here =
-        std::fs::metadata("/proc/thread-self/ns/net").map(|facts| (facts.dev(), facts.ino())).doing(|| "look at our network namespace".into())?;
+    /// Whose it is: the process, the namespace's device and inode; and the socket there.
+    type Kept = Option<((u32, u64, u64), Rc<Socket>)>;
+    thread_local!(static KEPT: RefCell<Kept> = const { RefCell::new(None) });
+    let who = std::process::id();
+    let here = std::fs::metadata("/proc/thread-self/ns/net").doing(|| "look at our network namespace".into())?;
+    let here = (who, here.dev(), here.ino());
     KEPT.with_borrow_mut(|kept| match kept {
         Some((of, socket)) if *of == here => Ok(Rc::clone(socket)),
         _ => {
+            // In a fork it is the parent's, whose answers we would take; or it was shut, and its number is somebody else's, whom we would shut.
+            if let Some((_, foreign)) = kept.take_if(|kept| kept.0.0 != who) {
+                std::mem::forget(foreign);
+            }
             let socket = netlink::open(NETLINK_NETFILTER).map_err(|fact| Error::sys("open a socket to nf_tables", fact))?;
             let socket = Rc::new(socket);
             *kept = Some((here, Rc::clone(&socket)));

@@ -26,21 +26,26 @@ fn inodes(at: SocketAddr, protocol: Protocol) -> Vec<u64> {
     // Of this thread: one network namespace is not another's.
     let read = |file: String| std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
     let lists = [read(protocol.to_string()), read(format!("{protocol}6"))];
-    let mut found: Vec<(bool, u64)> = lists.iter().flat_map(|list| list.lines()).filter_map(|line| in_the_way(line, at, protocol)).collect();
-    // The same address first, then those that have all addresses.
-    found.sort_by_key(|(same, _)| !same);
-    found.into_iter().map(|(_, inode)| inode).collect()
+    let mut found: Vec<_> = lists.iter().flat_map(|list| list.lines()).filter_map(|line| in_the_way(line, at)).collect();
+    // Who listens comes before a connection that has this port as its own end, and the same address before one that means all.
+    found.sort_by_key(|found| (!found.listens, !found.same));
+    found.into_iter().map(|found| found.inode).collect()
 }
 
-/// A line `sl local_address rem_address st … inode …`: whether the address is the same, and the inode.
-fn in_the_way(line: &str, at: SocketAddr, protocol: Protocol) -> Option<(bool, u64)> {
+struct Found {
+    listens: bool,
+    same: bool,
+    inode: u64,
+}
+
+/// A line `sl local_address rem_address st … inode …`, when it is about the port.
+fn in_the_way(line: &str, at: SocketAddr) -> Option<Found> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let (address, port) = words.get(1)?.split_once(':')?;
     let address = address_of(address)?;
     let meets = address == at.ip() || address.is_unspecified() || at.ip().is_unspecified();
-    let is_holder = protocol == Protocol::Udp || *words.get(3)? == LISTENS;
-    let inode = words.get(9)?.parse().ok()?;
-    (u16::from_str_radix(port, 16).ok()? == at.port() && meets && is_holder).then_some((address == at.ip(), inode))
+    let found = Found { listens: *words.get(3)? == LISTENS, same: address == at.ip(), inode: words.get(9)?.parse().ok()? };
+    (u16::from_str_radix(port, 16).ok()? == at.port() && meets).then_some(found)
 }
 
 /// An address in that list: 32-bit words, each as the machine reads it.
