@@ -107,11 +107,8 @@ pub fn prepare(layers: &[PathBuf], container: &Path) -> Result<Prepared> {
     Ok(Prepared { lowers, upper, work, container: container.to_path_buf() })
 }
 
-/// The same for who only reads, beside whoever writes: overlay empties its work directory when it is mounted, so this one has another.
-/// It is to be removed as soon as the mount is there.
-///
-/// # Errors
-/// As [`prepare`].
+/// The same for who only reads, beside whoever writes: a mount empties its work directory, so this one has its own. It is to be removed
+/// as soon as the mount is there. Errors are those of [`prepare`].
 pub fn prepare_to_read(layers: &[PathBuf], container: &Path) -> Result<Prepared> {
     let work = container.join(format!("work.read.{}", std::process::id()));
     make_dir(&work, 0o700)?;

@@ -76,7 +76,7 @@ impl Walk<'_> {
         let (own, pid) = (self.world.from.name.clone(), self.world.pid);
         if self.sender.inode == self.host.inode {
             self.pass(Hop::new("route", format!("{own} is in the host's network"), "onggi network map"));
-            return self.from_host();
+            return self.by_the_host();
         }
         let see = format!("nsenter -t {pid} -n ip route get {}", self.to);
         let Some(way) = facts::way_of(pid, self.to)? else {
@@ -209,7 +209,7 @@ impl Walk<'_> {
         Ok(None)
     }
 
-    fn from_host(&mut self) -> Result<Onward> {
+    fn by_the_host(&mut self) -> Result<Onward> {
         self.through_host(None)
     }
 
