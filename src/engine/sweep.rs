@@ -7,7 +7,7 @@
 
 use super::events;
 use super::home::Home;
-use super::networks::attach;
+use super::networks::{attach, unfinished};
 use super::record::{self, Record, Status};
 use super::{remove, volumes};
 use crate::clock;
@@ -44,6 +44,7 @@ pub fn sweep(home: &Home) -> Result<()> {
             clear(home, store, &id)?;
         }
     }
+    unfinished::sweep(home)?;
     remove::sweep(home);
     Ok(())
 }

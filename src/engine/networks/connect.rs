@@ -9,6 +9,7 @@ use super::create::still_free;
 use super::ground;
 use super::live::{self, Who};
 use super::network::{self, Driver, Network};
+use super::unfinished;
 use crate::engine::home::Home;
 use crate::engine::monitor::control;
 use crate::engine::record::{self, Record};
@@ -40,6 +41,7 @@ pub fn connect(home: &Home, network: &Network, container: &Record, wanted: Attac
     }
     check(network, &wanted)?;
     let wanted = Attachment { network: network.id.clone(), name: network.name.clone(), ..wanted };
+    let _changing = unfinished::begin(home, &record.id)?;
     let mut all = record.networks.clone();
     all.push(wanted.clone());
     // An ordinary user's ground has to stay until the container's monitor has it, too.
@@ -117,6 +119,7 @@ pub fn disconnect(home: &Home, network: &Network, container: &Record) -> Result<
     }
     let mut left = record.networks.clone();
     left.retain(|a| a.network != network.id);
+    let _changing = unfinished::begin(home, &record.id)?;
     if let Some(init) = record.state.init.filter(|_| record.is_active()) {
         let namespace = attach::namespace_of(init.pid)?;
         let networks = network::lock(home)?;
@@ -133,7 +136,10 @@ pub fn disconnect(home: &Home, network: &Network, container: &Record) -> Result<
 }
 
 /// The container's monitor answers for other names now, and lets its ports lead elsewhere.
-fn tell_monitor(home: &Home, record: &Record) -> Result<()> {
+///
+/// # Errors
+/// Conflict for a port that is taken.
+pub fn tell_monitor(home: &Home, record: &Record) -> Result<()> {
     if record.is_active()
         && let Some(ports) = control::wake_for_networks(home, &record.id)?
         && ports != record.state.ports

@@ -23,5 +23,6 @@ pub mod outward;
 pub mod pools;
 pub mod ports;
 pub mod prune;
+pub mod unfinished;
 
 pub use network::Network;
