@@ -54,7 +54,10 @@ fn settle(home: &Home, mark: &Path) -> Result<()> {
     let id = mark.file_stem().unwrap_or_default().to_string_lossy();
     let (_held, record) = match record::hold(home, &id) {
         // With the container its endpoints went, too.
-        Err(e) if e.class == Class::NotFound => return Ok(drop(Changing(mark.into()))),
+        Err(e) if e.class == Class::NotFound => {
+            drop(Changing(mark.into()));
+            return Ok(());
+        }
         held => held?,
     };
     // One that doesn't run is on no network now, and its record alone says on which it shall be.
