@@ -221,7 +221,10 @@ fn compare(jar: &Jar, workers: &mut [Worker]) {
 /// What a host has because of networks.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Ground {
+    /// Bridges of those networks on which somebody is; others may wait for their first container.
     bridges: BTreeSet<String>,
+    /// Links and rules of networks that are not.
+    strays: BTreeSet<String>,
     /// Network and address, as the bridge's ports, the containers' own links and the files say it: all three must be the same.
     endpoints: BTreeSet<(String, String)>,
     cables: usize,
@@ -233,15 +236,16 @@ struct Ground {
 
 fn wanted(jar: &Jar, all: &BTreeMap<String, Is>) -> Ground {
     let mut ground = Ground::default();
-    for network in networks(jar) {
-        ground.bridges.insert(network["link"].as_str().unwrap().to_string());
-    }
+    let networks = networks(jar);
+    let link_of =
+        |name: &String| networks.iter().find(|network| network["name"] == **name).map(|network| network["link"].as_str().unwrap().to_string());
     for (name, is) in all.iter().filter(|(_, is)| is.runs) {
         ground.namespaces += 1;
         let addresses: BTreeMap<String, String> = addresses_inside(jar, name);
         let mine: BTreeSet<&String> = is.networks.iter().collect();
         assert_eq!(addresses.keys().collect::<BTreeSet<_>>(), mine, "{name} has links on other networks than its own");
         ground.cables += addresses.len();
+        ground.bridges.extend(addresses.keys().filter_map(link_of));
         ground.endpoints.extend(addresses.clone());
         if let (Some(port), Some(first)) = (is.port, is.networks.first()) {
             ground.published.insert((port, addresses[first].clone()));
@@ -257,25 +261,38 @@ fn there(jar: &Jar) -> Ground {
         let names = links.as_array().unwrap().iter().filter_map(|link| link["ifname"].as_str());
         names.filter(|name| name.starts_with(start)).map(str::to_string).collect::<BTreeSet<_>>()
     };
-    let mut endpoints = BTreeSet::new();
+    let rules: Value = serde_json::from_str(&run("nft", &["-j", "list", "ruleset"])).unwrap();
+    let objects = |kind: &'static str, name: &'static str| {
+        rules["nftables"].as_array().unwrap().iter().map(move |object| &object[kind]).filter(move |object| object["name"] == name)
+    };
+    let known = objects("set", "bridges").filter_map(|set| set["elem"].as_array()).flatten().filter_map(Value::as_str).map(str::to_string);
+    let mut strays: BTreeSet<String> = named("og-").into_iter().chain(known).collect();
+    let (mut bridges, mut endpoints) = (BTreeSet::new(), BTreeSet::new());
     for network in networks(jar) {
+        let link = network["link"].as_str().unwrap();
+        strays.remove(link);
         let file = jar.root.join("run/networks").join(format!("{}.json", network["id"].as_str().unwrap()));
         let list: Value = fs::read(file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
         for endpoint in list.as_array().into_iter().flatten() {
+            bridges.extend(named(link));
             let address = endpoint["addresses"][0].as_str().unwrap().split('/').next().unwrap().to_string();
             endpoints.insert((network["name"].as_str().unwrap().to_string(), address));
         }
     }
-    let rules: Value = serde_json::from_str(&run("nft", &["-j", "list", "ruleset"])).unwrap();
-    let maps = rules["nftables"].as_array().unwrap().iter().map(|object| &object["map"]).filter(|map| map["name"] == "published_any_v4");
-    let elements: Vec<&Value> = maps.filter_map(|map| map["elem"].as_array()).flatten().collect();
+    let elements: Vec<&Value> = objects("map", "published_any_v4").filter_map(|map| map["elem"].as_array()).flatten().collect();
     let published = elements.iter().map(|pair| {
         let key = if pair[0]["elem"].is_object() { &pair[0]["elem"]["val"]["concat"] } else { &pair[0]["concat"] };
         (key[1].as_u64().unwrap_or_else(|| panic!("{pair}")) as u16, pair[1]["concat"][0].as_str().unwrap().to_string())
     });
-    let mut bridges = named("og-");
-    bridges.extend(named("onggi"));
-    Ground { bridges, endpoints, cables: named("veth").len(), published: published.collect(), listening: listening(), namespaces: namespaces(jar) }
+    Ground {
+        bridges,
+        strays,
+        endpoints,
+        cables: named("veth").len(),
+        published: published.collect(),
+        listening: listening(),
+        namespaces: namespaces(jar),
+    }
 }
 
 /// The networks' own files.

@@ -181,7 +181,7 @@ fn copy(layers: &[PathBuf], place: &Path, to: &OwnedFd, aside: &Path) -> Result<
     let doing = || format!("make {}", aside.display());
     let _ = std::fs::remove_dir_all(aside);
     std::fs::create_dir(aside).doing(doing)?;
-    let copied = View::layers_at_rest(Parts { dir: aside, layers, mounts: &[], volumes: &[], read_only: true }).and_then(|view| {
+    let copied = View::layers_at_rest(Parts { dir: aside, layers, mounts: &[], volumes: &[], read_only: true, writes: false }).and_then(|view| {
         let typed = Typed { path: place.to_path_buf(), contents: true, folder: true };
         let source = match place::source(view.root(), &typed, true) {
             Err(e) if e.class == Class::NotFound => return Ok(false),

@@ -107,6 +107,17 @@ pub fn prepare(layers: &[PathBuf], container: &Path) -> Result<Prepared> {
     Ok(Prepared { lowers, upper, work, container: container.to_path_buf() })
 }
 
+/// The same for who only reads, beside whoever writes: overlay empties its work directory when it is mounted, so this one has another.
+/// It is to be removed as soon as the mount is there.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_to_read(layers: &[PathBuf], container: &Path) -> Result<Prepared> {
+    let work = container.join(format!("work.read.{}", std::process::id()));
+    make_dir(&work, 0o700)?;
+    Ok(Prepared { work, ..prepare(layers, container)? })
+}
+
 /// A root file system, ready to be put somewhere.
 #[derive(Debug)]
 pub enum Mounted {

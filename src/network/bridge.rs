@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::link::{self, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MTU, Link, RTM_NEWLINK, ifinfo};
 use super::message::{Message, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL};
-use super::{Cidr, Told, address, open};
+use super::{Cidr, Told, address, needs_module, open};
 use crate::error::{Class, Doing, Error, Result};
 use crate::sys::call::{Reason, because};
 use crate::sys::netlink::Socket;
@@ -46,7 +46,7 @@ pub fn ensure(wanted: &Bridge) -> Result<u32> {
     match socket.change(|| format!("RTM_NEWLINK {} type bridge", wanted.name), create(wanted).finish()) {
         // Half-made, or another process is at it: all the steps that follow may be done twice.
         Err(refusal) if refusal.fact.errno() == nix::errno::Errno::EEXIST => {}
-        result => drop(result.told(doing)?),
+        result => drop(result.told(doing).map_err(|e| needs_module(e, "bridge"))?),
     }
     let index = look(&socket, wanted.name)?
         .ok_or_else(|| Error::new(Class::Conflict, doing(), "somebody deleted it in the same moment").hint("try again"))?

@@ -33,6 +33,14 @@ pub fn open() -> Result<Socket> {
     netlink::open(NETLINK_ROUTE).map_err(|fact| Error::sys("open a netlink socket", fact))
 }
 
+/// What to do about a refusal that says that the kernel lacks this module.
+pub(crate) fn needs_module(error: Error, module: &str) -> Error {
+    match error.class {
+        Class::Unsupported => error.hint(format!("this kernel has no {module}, or may not load it: as root, modprobe {module}")),
+        _ => error,
+    }
+}
+
 /// Turns the kernel's refusal into a story: `.told(|| "make the bridge onggi0".into())`.
 pub(crate) trait Told<T> {
     fn told(self, doing: impl FnOnce() -> String) -> Result<T>;

@@ -9,6 +9,7 @@
 //!
 //! See it: `nft list table inet onggi`. Read: nft(8), "NAT STATEMENTS"; the packet's way: <https://wiki.nftables.org>, "Netfilter hooks".
 
+mod missing;
 mod others;
 mod ports;
 mod rules;
@@ -23,8 +24,8 @@ use nix::errno::Errno;
 use super::nft::look;
 use super::nft::set::{Element, ifname, padded};
 use super::nft::{self, Batch, IPV4, IPV6};
-use super::{Cidr, Told};
-use crate::error::Result;
+use super::{Cidr, Told, needs_module};
+use crate::error::{Class, Result};
 use crate::sys::call::{Reason, because};
 
 static RULES: Reason = Reason {
@@ -61,7 +62,10 @@ pub fn ensure(table: &str, network: &Subnet) -> Result<bool> {
     if !is_whole {
         let mut batch = Batch::new(table);
         rules::lay(&mut batch);
-        batch.commit(&socket).told(doing)?;
+        batch.commit(&socket).told(doing).map_err(|e| match missing::module(&socket) {
+            Some(module) => needs_module(e.class(Class::Unsupported), module),
+            None => e,
+        })?;
     }
     let mut batch = Batch::new(table);
     batch.add(&wanted);

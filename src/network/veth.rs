@@ -12,7 +12,7 @@ use super::link::{
     RTM_NEWLINK, ifinfo, mac_text, missing_is_fine,
 };
 use super::message::{Message, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL};
-use super::{Cidr, Told, address};
+use super::{Cidr, Told, address, needs_module};
 use crate::error::{Class, Error, Result};
 use crate::sys::call::{Reason, because};
 use crate::sys::netlink::Socket;
@@ -71,7 +71,7 @@ pub fn connect(host: &Socket, inside: &Socket, namespace: BorrowedFd, wanted: &V
     because(&CABLE);
     let doing = || format!("connect {} to {}", wanted.inside, wanted.name);
     let told = || format!("RTM_NEWLINK {} master {} peer {} {}", wanted.name, wanted.bridge, wanted.inside, mac_text(wanted.mac));
-    host.change(told, create(wanted, namespace).finish()).told(doing)?;
+    host.change(told, create(wanted, namespace).finish()).told(doing).map_err(|e| needs_module(e, "veth"))?;
     let plugged = plug(host, wanted).and_then(|()| furnish(inside, wanted));
     if plugged.is_err() {
         // The first error is the one that tells something.

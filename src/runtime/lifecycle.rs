@@ -335,7 +335,8 @@ pub fn kill(store: &Store, id: &str, signal: i32, all: bool) -> Result<()> {
 /// A frozen process would keep the signal until it is thawed; death must not wait.
 fn thaw(place: Option<&cgroups::Place>) -> Result<()> {
     match place.filter(|place| cgroups::frozen(place)) {
-        Some(place) => cgroups::freeze(place, false),
+        // Its end may have been cleared up already: a group that is gone holds nobody back.
+        Some(place) => cgroups::freeze(place, false).or_else(|e| if place.dirs().iter().any(|dir| dir.exists()) { Err(e) } else { Ok(()) }),
         None => Ok(()),
     }
 }

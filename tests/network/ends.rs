@@ -103,3 +103,26 @@ fn a_run_leaves_no_trace_of_its_own() {
     let files = std::fs::read_dir(host.root.join("run/networks")).unwrap().count();
     assert!(files <= 1, "only the default bridge has a file");
 }
+
+#[test]
+fn a_range_that_the_host_uses_otherwise_by_now_is_left_to_it() {
+    let Some(host) = Host::new() else { return };
+    host.up("web", &[]);
+    let first = host.ip("web", "bridge");
+    host.does(&["network", "create", "--subnet", "10.5.0.0/24", "front"]);
+    host.does(&["rm", "-f", "web"]);
+    // As after the machine's start: our bridges are not there yet, another engine's is.
+    let links = host.links().iter().map(|link| format!("ip link delete {link}; ")).collect::<String>();
+    let range = first.rsplitn(3, '.').last().unwrap();
+    host.shell("host", &format!("{links} ip link add own0 type bridge; ip link set own0 up; ip address add {range}.0.1/16 dev own0"));
+    host.up("web", &[]);
+    let second = host.ip("web", "bridge");
+    assert!(!second.starts_with(range) && host.pings("web", WORLD), "{first} {second}");
+    assert_eq!(host.network("bridge")["IPAM"]["Config"][0]["Gateway"], host.inspected("web", "{{.NetworkSettings.Gateway}}"));
+    // A range that somebody chose is theirs to change.
+    host.shell("host", "ip address add 10.5.0.77/24 dev own0");
+    host.fails(&["run", "--rm", "--network", "front", "base", "true"], &["the host has a route to 10.5.0.0/24", "ip route"]);
+    host.fails(&["network", "connect", "front", "web"], &["the host has a route to 10.5.0.0/24"]);
+    host.shell("host", "ip address del 10.5.0.77/24 dev own0");
+    host.does(&["network", "connect", "front", "web"]);
+}

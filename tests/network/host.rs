@@ -64,6 +64,8 @@ impl Host {
         host.shell("host", &format!("ip route add default via {WORLD}; ip -6 route add default via {WORLD6}"));
         // A new namespace has what the machine has: the engine has to switch it on.
         host.shell("host", "echo 0 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv6/conf/all/forwarding");
+        // Nobody is at home there, which is told at once.
+        host.own_file("/etc/resolv.conf", &format!("nameserver {WORLD}\n"));
         Some(host)
     }
 

@@ -43,6 +43,8 @@ impl Jar {
         let jar = Jar::empty();
         let copied = Command::new("cp").arg("-al").arg(base().join("data")).arg(&jar.root).status();
         assert!(copied.is_ok_and(|status| status.success()), "link the base image into {}", jar.root.display());
+        // Each chooses its own networks.
+        let _ = fs::remove_dir_all(jar.root.join("data/networks"));
         // Linked too, the store's locks would be held together with those of all other jars.
         for lock in ["in_use.lock", "repositories.lock", "base.lock"] {
             let _ = fs::remove_file(jar.root.join("data/images").join(lock));

@@ -59,7 +59,7 @@ fn opened(home: &Home, record: &Record, purpose: Purpose, with_volumes: bool) ->
             return Ok(view);
         }
         // Who only reads stands in nobody's way, and waits for nobody: in a pipe the other end of which writes, both would wait for ever.
-        // A mount that writes nothing disturbs no other one of the same upper directory.
+        // A mount that writes nothing, with a work directory of its own, disturbs no other one of the same upper directory.
         let (held, now): (Option<Held>, Record) = match purpose {
             Purpose::Read => (None, record::load(home, &record.id)?),
             Purpose::Write => record::hold(home, &record.id).map(|(held, now)| (Some(held), now))?,
@@ -71,7 +71,14 @@ fn opened(home: &Home, record: &Record, purpose: Purpose, with_volumes: bool) ->
             // What is looked at without its volumes needs none of them to be there.
             let volumes = if with_volumes { volume_mounts::trees(home, &record.id, &request.mounts)? } else { Vec::new() };
             let dir = home.container(&record.id);
-            let parts = Parts { dir: &dir, layers: &layers, mounts: &request.mounts, volumes: &volumes, read_only: request.read_only };
+            let parts = Parts {
+                dir: &dir,
+                layers: &layers,
+                mounts: &request.mounts,
+                volumes: &volumes,
+                read_only: request.read_only,
+                writes: purpose == Purpose::Write,
+            };
             let view = if with_volumes { View::at_rest(parts)? } else { View::layers_at_rest(parts)? };
             return Ok(match held {
                 Some(held) => view.holding(held),

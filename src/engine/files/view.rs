@@ -44,6 +44,8 @@ pub struct Parts<'a> {
     pub volumes: &'a [(PathBuf, OwnedFd)],
     /// It may not write to its root.
     pub read_only: bool,
+    /// Something shall be written: its lock is held.
+    pub writes: bool,
 }
 
 impl View {
@@ -70,14 +72,13 @@ impl View {
         Ok(init.lives().then(|| View::new(root)))
     }
 
-    /// What a container that doesn't run would see. Its lock is to be held meanwhile (a mount clears the work directory), and as long as
-    /// something is written: of two mounts of one upper directory, each would know nothing of what the other writes.
+    /// What a container that doesn't run would see. Its lock is to be held as long as something is written: of two mounts of one upper
+    /// directory, each would know nothing of what the other writes.
     ///
     /// # Errors
     /// NotFound when a layer is missing, EPERM, ENOSPC.
     pub fn at_rest(parts: Parts) -> Result<View> {
-        let mounted = snapshot::mount(&snapshot::prepare(parts.layers, parts.dir)?)?;
-        let mut fds = in_namespace(|| attach(mounted, &parts))?.into_iter();
+        let mut fds = mounted(&parts, |mounted| in_namespace(|| attach(mounted, &parts)))?.into_iter();
         match (fds.next(), fds.next()) {
             (Some(root), namespace @ Some(_)) => Ok(View { _namespace: namespace, read_only: parts.read_only, ..View::new(root) }),
             _ => Err(Error::new(Class::System, "look at the container's files", "not all came")),
@@ -89,10 +90,10 @@ impl View {
     /// # Errors
     /// As [`View::at_rest`].
     pub fn layers_at_rest(parts: Parts) -> Result<View> {
-        match snapshot::mount(&snapshot::prepare(parts.layers, parts.dir)?)? {
+        mounted(&parts, |mounted| match mounted {
             Mounted::Overlay(root) => Ok(View { read_only: parts.read_only, ..View::new(root) }),
             Mounted::Copied { path, .. } => View::plain(&path),
-        }
+        })
     }
 
     /// The root mount of a running container without what is mounted on it; None when it has just ended.
@@ -144,6 +145,18 @@ impl View {
             (false, true) => Err(Error::new(Class::Denied, doing, "mounted volume is marked read-only")),
         }
     }
+}
+
+/// The layers, mounted for as long as `use_it` needs to hold them.
+fn mounted<T>(parts: &Parts, use_it: impl FnOnce(Mounted) -> Result<T>) -> Result<T> {
+    if parts.writes {
+        return use_it(snapshot::mount(&snapshot::prepare(parts.layers, parts.dir)?)?);
+    }
+    let prepared = snapshot::prepare_to_read(parts.layers, parts.dir)?;
+    let used = snapshot::mount(&prepared).and_then(use_it);
+    // Whoever reads needs it no more, and nobody else knows it.
+    let _ = std::fs::remove_dir_all(&prepared.work);
+    used
 }
 
 /// Runs `work` in a child with a mount namespace of its own, and answers the descriptors that it found there.

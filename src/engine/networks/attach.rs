@@ -13,7 +13,7 @@ use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::create::networks_link;
+use super::create::{networks_link, still_free};
 use super::ground::{self, Ground};
 use super::live::{self, Endpoint, Who};
 use super::network::{self, Network, Networks};
@@ -45,6 +45,7 @@ pub fn attach(home: &Home, ground: &Ground, who: &Who, wanted: &[Attachment], na
     let mut joined: Vec<(Network, Endpoint)> = Vec::new();
     for (at, attachment) in wanted.iter().enumerate() {
         let network = network::load(home, &attachment.network).map_err(|e| if e.class == Class::NotFound { gone(attachment) } else { e })?;
+        let network = if ground.namespace().is_none() { still_free(&networks, network)? } else { network };
         let endpoint = networks.place(&network, who, attachment, &format!("eth{at}"))?;
         joined.push((network, endpoint));
     }

@@ -5,6 +5,7 @@
 use std::os::fd::AsFd;
 
 use super::attach;
+use super::create::still_free;
 use super::ground;
 use super::live::{self, Who};
 use super::network::{self, Driver, Network};
@@ -83,6 +84,7 @@ pub fn renew(home: &Home, record: Record) -> Result<Record> {
 fn plug_in(home: &Home, network: &Network, record: &Record, wanted: &Attachment, all: &[Attachment], pid: i32) -> Result<()> {
     let namespace = attach::namespace_of(pid)?;
     let networks = network::lock(home)?;
+    let network = &if home.rootless { network.clone() } else { still_free(&networks, network.clone())? };
     let used: Vec<String> = live::of_container(home, &record.id)?.into_iter().map(|endpoint| endpoint.inside).collect();
     let inside = (0..).map(|n| format!("eth{n}")).find(|name| !used.contains(name)).unwrap_or_default();
     let hostname = etc_files::hostname(home, &record.id);

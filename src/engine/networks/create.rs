@@ -110,6 +110,28 @@ pub fn networks_link(home: &Home, network: &Network) -> Result<u32> {
     Ok(index)
 }
 
+/// A network that somebody is about to join. While it had no bridge the host may have got another way to its range, another engine's bridge
+/// for one: the default network moves to another range then.
+///
+/// # Errors
+/// Conflict for a network whose range was chosen when it was made.
+pub fn still_free(networks: &Networks, network: Network) -> Result<Network> {
+    let home = networks.home;
+    if link::find(&net::open()?, &network.link)?.is_some() || !live::endpoints(home, &network.id)?.is_empty() {
+        return Ok(network);
+    }
+    let overlap = network.subnets.iter().try_for_each(|subnet| pools::refuse_overlap(home, &subnet.subnet, &[]));
+    match overlap {
+        Ok(()) => Ok(network),
+        Err(e) if e.class != Class::Conflict || !network.is_predefined() => Err(e),
+        Err(_) => {
+            let others: Vec<Network> = network::list(home)?.into_iter().filter(|other| other.id != network.id).collect();
+            let moved = Network { subnets: vec![pools::choose(home, &others)?], ..network };
+            networks.save(&moved).map(|()| moved)
+        }
+    }
+}
+
 /// Somebody has flushed our rules (`nft flush ruleset`): those of all networks in use, and their ports, come back.
 fn restore_rules(home: &Home) -> Result<()> {
     let table = network::table(home);
