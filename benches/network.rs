@@ -313,7 +313,10 @@ fn ports(dir: &Path, engines: &[Engine], runs: usize) -> Outcome<()> {
         let (low, high) = (20000, 20000 + count - 1);
         let range = format!("{low}-{high}:{low}-{high}");
         let mut made = None;
-        run.time(engine, || Ok(made = Some(member(engine, "ports", &["-p", &range])?)));
+        run.time(engine, || {
+            made = Some(member(engine, "ports", &["-p", &range])?);
+            Ok(())
+        });
         let Some(server) = made else { continue };
         for _ in 0..runs.min(5) {
             more.time(engine, || engine.does(&["run", "--rm", "-p", "8080:80", &engine.image, "true"]));

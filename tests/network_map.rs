@@ -131,6 +131,7 @@ fn a_packet_that_arrives_is_predicted_and_proved() {
         ("side", "db:5432", 5432),
         ("alone", "192.0.2.10:8080", 8080),
         ("alone", "host:8080", 8080),
+        ("web", "host:8080", 8080),
         ("db", "db:5432", 5432),
     ] {
         let trace = street.trace(from, to);

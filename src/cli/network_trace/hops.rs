@@ -76,7 +76,7 @@ impl Walk<'_> {
         let (own, pid) = (self.world.from.name.clone(), self.world.pid);
         if self.sender.inode == self.host.inode {
             self.pass(Hop::new("route", format!("{own} is in the host's network"), "onggi network map"));
-            return self.by_the_host();
+            return self.through_host(None);
         }
         let see = format!("nsenter -t {pid} -n ip route get {}", self.to);
         let Some(way) = facts::way_of(pid, self.to)? else {
@@ -207,10 +207,6 @@ impl Walk<'_> {
         };
         self.stop(Hop::new("cable", format!("{cable}: {why}"), see), remedy)?;
         Ok(None)
-    }
-
-    fn by_the_host(&mut self) -> Result<Onward> {
-        self.through_host(None)
     }
 
     /// The host has it: for itself, for a published port, for another of its networks, or for the world.
