@@ -12,7 +12,7 @@ pub mod resolv_conf;
 mod stream;
 mod upstream;
 
-use std::cell::OnceCell;
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -34,6 +34,8 @@ const TCP: u64 = 1;
 
 /// At most so many packets are read over UDP before others have their turn.
 const PACKETS: usize = 128;
+/// No question over UDP is longer (RFC 6891, 6.2.5): what is cut here was none.
+const QUESTION: usize = 4096;
 const CONNECTIONS: usize = 64;
 /// As many questions of one connection may be asked further at one time.
 const PIPELINE: usize = 32;
@@ -78,7 +80,7 @@ impl Server {
         epoll.add(&udp, EpollEvent::new(EpollFlags::EPOLLIN, UDP)).map_err(fact).doing(story)?;
         epoll.add(&tcp, EpollEvent::new(EpollFlags::EPOLLIN, TCP)).map_err(fact).doing(story)?;
         let upstream = Upstream::new(if forwards { upstream } else { Vec::new() })?;
-        let buffer = vec![0; 65535].into();
+        let buffer = vec![0; QUESTION].into();
         Ok(Server { epoll, udp, tcp, connections: BTreeMap::new(), upstream, last: TCP, turn: 0, paused: None, buffer })
     }
 
@@ -87,17 +89,16 @@ impl Server {
         [(self.epoll.0.as_fd(), PollFlags::POLLIN)]
     }
 
-    /// Does what can be done now, at most some hundred packets of it. `names` is called at most once, when the first question is there.
+    /// Does what can be done now, at most some hundred packets of it. `names` is called after questions have arrived, once for those
+    /// that came together on one socket: no question is answered with names that are older than itself.
     pub fn ready(&mut self, names: &mut dyn FnMut() -> Rc<Names>) {
-        let known = OnceCell::new();
-        let mut known = || Rc::clone(known.get_or_init(&mut *names));
         let mut events = [EpollEvent::empty(); 16];
         let count = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
         for event in &events[..count] {
             match event.data() {
-                UDP => self.read_udp(&mut known),
+                UDP => self.read_udp(names),
                 TCP => self.accept(),
-                number if self.connections.contains_key(&number) => self.serve(number, event.events(), &mut known),
+                number if self.connections.contains_key(&number) => self.serve(number, event.events(), names),
                 number => {
                     let answered = self.upstream.ready(&self.epoll, &mut self.last, number);
                     self.deliver(answered);
@@ -127,20 +128,24 @@ impl Server {
     }
 
     fn read_udp(&mut self, names: &mut dyn FnMut() -> Rc<Names>) {
+        let mut packets = Vec::new();
         for _ in 0..PACKETS {
             // EAGAIN: all read. Any other error is of one answer that did not arrive (ip(7), ECONNREFUSED).
-            let (length, from) = match self.udp.recv_from(&mut self.buffer) {
-                Ok(packet) => packet,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
-                Err(_) => continue,
-            };
+            match self.udp.recv_from(&mut self.buffer) {
+                Ok((length, from)) => packets.push((self.buffer[..length].to_vec(), from)),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                Err(_) => {}
+            }
+        }
+        let known = LazyCell::new(names);
+        for (packet, from) in packets {
             let client = Client::Udp(from);
-            let answered = match message::read(&self.buffer[..length]) {
+            let answered = match message::read(&packet) {
                 Read::Drop => None,
                 Read::Refuse(refusal) => Some((client, refusal)),
                 Read::Question(question) => {
                     self.turn = self.turn.wrapping_add(1);
-                    match names().answer(&question, self.turn, question.room()) {
+                    match known.answer(&question, self.turn, question.room()) {
                         Some(answer) => Some((client, answer)),
                         None => self.upstream.ask(&self.epoll, &mut self.last, client, question.packet),
                     }
@@ -189,6 +194,7 @@ impl Server {
                 return;
             }
         }
+        let known = LazyCell::new(names);
         while let Some(packet) = connection.stream.next_message() {
             let answer = match message::read(&packet) {
                 // Here a client that sends something else than questions can be told to go.
@@ -196,7 +202,7 @@ impl Server {
                 Read::Refuse(refusal) => Some(refusal),
                 Read::Question(question) => {
                     self.turn = self.turn.wrapping_add(1);
-                    names().answer(&question, self.turn, usize::from(u16::MAX)).or_else(|| {
+                    known.answer(&question, self.turn, usize::from(u16::MAX)).or_else(|| {
                         if connection.pending >= PIPELINE {
                             return Some(message::error(&question, message::Code::ServFail));
                         }
