@@ -53,12 +53,13 @@ impl Filters {
         values.is_empty() || values.iter().any(|value| fits(value))
     }
 
-    /// Whether something has all labels that were asked for, `key` or `key=value`.
+    /// Whether something has all labels that were asked for, `key` or `key=value`, and none of those that it must not have (`label!`).
     pub fn labels<'a>(&self, labels: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> bool {
-        self.values("label").iter().all(|wanted| match wanted.split_once('=') {
+        let has = |wanted: &String| match wanted.split_once('=') {
             Some(pair) => labels.clone().any(|label| label == pair),
             None => labels.clone().any(|(key, _)| key == wanted),
-        })
+        };
+        self.values("label").iter().all(has) && !self.values("label!").iter().any(has)
     }
 
     /// The value of a key that is yes or no.

@@ -82,11 +82,7 @@ impl<'a> Chosen<'a> {
         }
         let config: ImageConfig = self.store.read_json(&image.id)?;
         let labels = config.config.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        let unwanted = self.filters.values("label!").iter().any(|wanted| match wanted.split_once('=') {
-            Some(pair) => labels.clone().any(|label| label == pair),
-            None => labels.clone().any(|(key, _)| key == wanted),
-        });
-        Ok(self.filters.labels(labels) && !unwanted)
+        Ok(self.filters.labels(labels))
     }
 }
 

@@ -3,7 +3,6 @@
 //! Read: docker-network(1).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
@@ -13,12 +12,11 @@ use super::network_map::{self, MapArgs};
 use super::network_trace::{self, TraceArgs};
 use super::networking::link;
 use super::table::{self, Column, Listing};
-use super::{each, human, inspect, prune, say, values};
-use crate::clock;
+use super::{each, inspect, prune, say, values};
 use crate::engine::home::Home;
 use crate::engine::networks::create::{self, Wanted};
 use crate::engine::networks::network::{self, Network};
-use crate::engine::networks::{connect, describe, prune as engine_prune};
+use crate::engine::networks::{connect, describe};
 use crate::engine::request::Attachment;
 use crate::engine::{names, sweep};
 use crate::error::{Class, Error, Result};
@@ -54,7 +52,7 @@ pub enum Networks {
     Disconnect(DisconnectArgs),
     /// Remove all networks that no container uses
     #[command(after_help = "Example:\n  onggi network prune -f --filter until=24h")]
-    Prune(PruneArgs),
+    Prune(prune::PruneArgs),
 }
 
 #[derive(Debug, Args)]
@@ -172,16 +170,6 @@ pub struct DisconnectArgs {
     container: String,
 }
 
-#[derive(Debug, Args)]
-pub struct PruneArgs {
-    /// Don't ask
-    #[arg(short, long)]
-    force: bool,
-    /// Only those that fit: until=24h, label=KEY[=VALUE], label!=KEY[=VALUE]
-    #[arg(long, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
-}
-
 /// Does it: the exit code.
 ///
 /// # Errors
@@ -196,7 +184,7 @@ pub fn networks(verb: &Networks) -> Result<u8> {
         Networks::Map(args) => network_map::map(args),
         Networks::Trace(args) => network_trace::trace(args),
         Networks::Disconnect(args) => disconnect_one(args),
-        Networks::Prune(args) => prune_all(args),
+        Networks::Prune(args) => prune::networks(args),
     }
 }
 
@@ -327,32 +315,4 @@ fn disconnect_one(args: &DisconnectArgs) -> Result<u8> {
         Err(e) if args.force && e.class == Class::NotFound => Ok(0),
         found => connect::disconnect(&home, &network, &found?).map(|()| 0),
     }
-}
-
-fn prune_all(args: &PruneArgs) -> Result<u8> {
-    let is_meant = meant(&args.filter)?;
-    if !args.force && !prune::agreed("WARNING! This will remove all custom networks not used by at least one container.")? {
-        return Ok(0);
-    }
-    let gone = engine_prune::prune(&Home::open()?, &is_meant)?;
-    prune::list("Deleted Networks:", &gone).map(|()| 0)
-}
-
-/// Those that fit the filters of a prune.
-///
-/// # Errors
-/// Invalid.
-pub fn meant(filters: &[String]) -> Result<impl Fn(&Network) -> bool + use<>> {
-    let filters = Filters::parse(filters, &["until", "label", "label!"])?;
-    let now = SystemTime::now();
-    let until = filters.values("until").last().map(|text| human::moment("--filter until", text, now)).transpose()?;
-    Ok(move |network: &Network| {
-        let old = until.is_none_or(|until| clock::parse_rfc3339(&network.created).is_some_and(|created| created < until));
-        let labels = || network.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        let has = |wanted: &String| match wanted.split_once('=') {
-            Some(pair) => labels().any(|label| label == pair),
-            None => labels().any(|(key, _)| key == wanted),
-        };
-        old && !filters.values("label!").iter().any(has) && filters.labels(labels())
-    })
 }

@@ -8,11 +8,10 @@ use std::time::SystemTime;
 use clap::Args;
 
 use super::filter::Filters;
-use super::{human, image_remove, networks, say, volume};
+use super::{human, image_remove, say, volume};
 use crate::clock;
 use crate::engine::home::Home;
 use crate::engine::networks::prune as networks_prune;
-use crate::engine::record::Record;
 use crate::engine::{prune, volumes};
 use crate::error::{Doing, Error, Result};
 use crate::image::store::Store;
@@ -39,21 +38,26 @@ pub struct SystemPruneArgs {
     which: PruneArgs,
 }
 
+/// What the filters of a prune mean.
+struct Meant {
+    filters: Filters,
+    until: Option<SystemTime>,
+}
+
 impl PruneArgs {
-    fn is_meant(&self) -> Result<impl Fn(&Record) -> bool + use<>> {
+    fn meant(&self) -> Result<Meant> {
         let filters = Filters::parse(&self.filter, &["until", "label", "label!"])?;
         let now = SystemTime::now();
         let until = filters.values("until").last().map(|text| human::moment("--filter until", text, now)).transpose()?;
-        Ok(move |record: &Record| {
-            let created = clock::parse_rfc3339(&record.created);
-            let has = |wanted: &String| {
-                let (key, value) = wanted.split_once('=').map_or((wanted.as_str(), None), |(key, value)| (key, Some(value)));
-                record.labels.iter().any(|(k, v)| k == key && value.is_none_or(|value| v == value))
-            };
-            let old = until.is_none_or(|until| created.is_some_and(|created| created < until));
-            old && !filters.values("label!").iter().any(has)
-                && filters.labels(record.labels.iter().map(|(key, value)| (key.as_str(), value.as_str())))
-        })
+        Ok(Meant { filters, until })
+    }
+}
+
+impl Meant {
+    /// Whether something of this age (RFC 3339) and with these labels goes, when nobody needs it.
+    fn fits(&self, created: &str, labels: &[(String, String)]) -> bool {
+        let is_old = self.until.is_none_or(|until| clock::parse_rfc3339(created).is_some_and(|created| created < until));
+        is_old && self.filters.labels(labels.iter().map(|(key, value)| (key.as_str(), value.as_str())))
     }
 }
 
@@ -62,13 +66,26 @@ impl PruneArgs {
 /// # Errors
 /// Invalid for a filter.
 pub fn containers(args: &PruneArgs) -> Result<u8> {
-    let is_meant = args.is_meant()?;
+    let meant = args.meant()?;
     if !args.force && !agreed("WARNING! This will remove all stopped containers.")? {
         return Ok(0);
     }
-    let pruned = prune::containers(&Home::open()?, &is_meant)?;
+    let pruned = prune::containers(&Home::open()?, &|record| meant.fits(&record.created, &record.labels))?;
     list("Deleted Containers:", &pruned.ids)?;
     say(format_args!("Total reclaimed space: {}", human::size(pruned.bytes)))
+}
+
+/// Removes all networks on which no container is, or is to be.
+///
+/// # Errors
+/// Invalid for a filter.
+pub fn networks(args: &PruneArgs) -> Result<u8> {
+    let meant = args.meant()?;
+    if !args.force && !agreed("WARNING! This will remove all custom networks not used by at least one container.")? {
+        return Ok(0);
+    }
+    let gone = networks_prune::prune(&Home::open()?, &|network| meant.fits(&network.created, &network.labels))?;
+    list("Deleted Networks:", &gone).map(|()| 0)
 }
 
 /// Removes all containers that don't run, with `--volumes` the anonymous volumes that nobody uses then, and the images that nobody needs.
@@ -76,9 +93,8 @@ pub fn containers(args: &PruneArgs) -> Result<u8> {
 /// # Errors
 /// Invalid for a filter.
 pub fn system(args: &SystemPruneArgs) -> Result<u8> {
-    let is_meant = args.which.is_meant()?;
-    let filters = Filters::parse(&args.which.filter, &["until", "label", "label!"])?;
-    if args.volumes && filters.has("until") {
+    let meant = args.which.meant()?;
+    if args.volumes && meant.until.is_some() {
         return Err(Error::invalid("use --volumes", "the \"until\" filter is not supported with \"--volumes\""));
     }
     let volumes = if args.volumes { "  - all anonymous volumes not used by at least one container\n" } else { "" };
@@ -89,12 +105,12 @@ pub fn system(args: &SystemPruneArgs) -> Result<u8> {
         return Ok(0);
     }
     let home = Home::open()?;
-    let pruned = prune::containers(&home, &is_meant)?;
+    let pruned = prune::containers(&home, &|record| meant.fits(&record.created, &record.labels))?;
     list("Deleted Containers:", &pruned.ids)?;
-    list("Deleted Networks:", &networks_prune::prune(&home, &networks::meant(&args.which.filter)?)?)?;
+    list("Deleted Networks:", &networks_prune::prune(&home, &|network| meant.fits(&network.created, &network.labels))?)?;
     let mut freed = pruned.bytes;
     if args.volumes {
-        let pruned = volumes::prune(&home, &volume::is_meant(false, filters.clone()))?;
+        let pruned = volumes::prune(&home, &|known| volume::is_meant(known, false, &meant.filters))?;
         list("Deleted Volumes:", &pruned.ids)?;
         freed += pruned.bytes;
     }

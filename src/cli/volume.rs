@@ -218,18 +218,12 @@ fn remove_unused(args: &PruneArgs) -> Result<u8> {
     }
     let home = Home::open()?;
     sweep::sweep(&home)?;
-    let pruned = volumes::prune(&home, &is_meant(all, filters))?;
+    let pruned = volumes::prune(&home, &|known| is_meant(known, all, &filters))?;
     prune::list("Deleted Volumes:", &pruned.ids)?;
     say(format_args!("Total reclaimed space: {}", human::size(pruned.bytes)))
 }
 
-/// Which volumes go, used or not: without `all` only anonymous ones, and of these those with the labels that were asked for.
-pub fn is_meant(all: bool, filters: Filters) -> impl Fn(&Volume) -> bool {
-    move |volume| {
-        let has = |wanted: &String| {
-            let (key, value) = wanted.split_once('=').map_or((wanted.as_str(), None), |(key, value)| (key, Some(value)));
-            volume.labels.get(key).is_some_and(|own| value.is_none_or(|value| own == value))
-        };
-        (all || volume.labels.contains_key(ANONYMOUS)) && filters.labels(labels(volume)) && !filters.values("label!").iter().any(has)
-    }
+/// Whether a volume goes when nobody uses it: without `all` only an anonymous one, and only with the labels that were asked for.
+pub fn is_meant(volume: &Volume, all: bool, filters: &Filters) -> bool {
+    (all || volume.labels.contains_key(ANONYMOUS)) && filters.labels(labels(volume))
 }

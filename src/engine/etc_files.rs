@@ -30,7 +30,7 @@ pub const EMBEDDED: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 ///
 /// # Errors
 /// ENOSPC.
-pub fn write(home: &Home, record: &Record, request: &Request, hostname: &str) -> Result<Vec<(PathBuf, PathBuf)>> {
+pub fn write(home: &Home, record: &Record, request: &Request, hostname: &str, resolver: &Resolver) -> Result<Vec<(PathBuf, PathBuf)>> {
     let mut dir = home.container(&record.id);
     if let NetworkMode::Container(other) = &record.network {
         // One network, one set of names: the other's files.
@@ -38,7 +38,7 @@ pub fn write(home: &Home, record: &Record, request: &Request, hostname: &str) ->
     } else {
         put(&dir.join("hostname"), &format!("{hostname}\n"))?;
         put(&dir.join("hosts"), &hosts(home, record, request, hostname, &[]))?;
-        put(&dir.join("resolv.conf"), &resolver(home, request, record)?.text)?;
+        put(&dir.join("resolv.conf"), &resolver.text)?;
     }
     Ok(["hostname", "hosts", "resolv.conf"].map(|name| (dir.join(name), Path::new("/etc").join(name))).into())
 }

@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::config::{self, Defaults, Facts};
+use super::etc_files::Resolver;
 use super::home::Home;
 use super::record::{self, Definition, Record, layer_dirs};
 use super::request::NetworkMode;
@@ -23,6 +24,7 @@ pub struct Prepared {
     pub rootfs: Option<OwnedFd>,
     /// Its own name; None for the host's.
     pub hostname: Option<String>,
+    pub resolver: Resolver,
     /// The volumes, by their destinations.
     pub trees: Vec<(PathBuf, OwnedFd)>,
     /// Why the layers were copied instead of stacked.
@@ -45,7 +47,8 @@ pub fn prepare(home: &Home, record: &Record, definition: &Definition) -> Result<
         Some(shared) => Some(shared.hostname.clone()),
         None => config::hostname(request, id),
     };
-    let files = etc_files::write(home, record, request, &hostname.clone().unwrap_or_else(the_hosts))?;
+    let resolver = etc_files::resolver(home, request, record)?;
+    let files = etc_files::write(home, record, request, &hostname.clone().unwrap_or_else(the_hosts), &resolver)?;
     let user = users::resolve(&layers.lowers, request.user.as_deref().unwrap_or(&definition.image.user), &request.groups)?;
     let facts = Facts {
         id,
@@ -62,7 +65,7 @@ pub fn prepare(home: &Home, record: &Record, definition: &Definition) -> Result<
     let spec = config::spec(request, &facts)?;
     let trees = volume_mounts::trees(home, id, &request.mounts)?;
     bundle::write(&dir, &spec)?;
-    Ok(Prepared { bundle: Bundle { dir, spec }, rootfs, trees, warning, hostname })
+    Ok(Prepared { bundle: Bundle { dir, spec }, rootfs, trees, warning, hostname, resolver })
 }
 
 /// Another container's network, and the name that goes with it.

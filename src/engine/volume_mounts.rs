@@ -15,6 +15,7 @@ use super::files::view;
 use super::home::Home;
 use super::record;
 use super::request::{NamedVolume, Volume};
+use super::volumes;
 use crate::error::{Class, Doing, Error, Result};
 use crate::runtime::mount_options;
 use crate::sys::mount::{self, Attributes, MS_PRIVATE};
@@ -27,8 +28,7 @@ use crate::volume;
 /// # Errors
 /// NotFound for a volume that is gone, or a part of one; what the kernel says to a volume with options.
 pub fn trees(home: &Home, id: &str, mounts: &[Volume]) -> Result<Vec<(PathBuf, OwnedFd)>> {
-    let named = mounts.iter().filter_map(|mount| if let Volume::Named(named) = mount { Some(named) } else { None });
-    named.map(|named| Ok((named.target.clone(), tree(home, id, named)?))).collect()
+    volumes::named(mounts).map(|named| Ok((named.target.clone(), tree(home, id, named)?))).collect()
 }
 
 fn tree(home: &Home, id: &str, named: &NamedVolume) -> Result<OwnedFd> {

@@ -2,9 +2,11 @@
 //!
 //! See it: `ls -l /proc/self/ns`, `lsns`. Read: namespaces(7), unshare(2), setns(2), ioctl_nsfs(2).
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use super::call::{SysResult, call};
+use nix::errno::Errno;
+
+use super::call::{SysError, SysResult, call};
 use super::flag_names;
 
 pub const CLONE_NEWTIME: u64 = 0x80;
@@ -54,6 +56,19 @@ pub fn setns(fd: BorrowedFd, flags: u64) -> SysResult<()> {
         || unsafe { libc::setns(fd.as_raw_fd(), flags as i32) as _ },
     )?;
     Ok(())
+}
+
+/// Does `work` in the network namespace behind `netns`; the calling thread is in its own again afterwards.
+///
+/// # Errors
+/// Those of setns(2). When the way back fails the thread stays in the other namespace, and the error says so.
+pub fn within_network<T>(netns: BorrowedFd, work: impl FnOnce() -> T) -> SysResult<T> {
+    let path = "/proc/thread-self/ns/net";
+    let own = std::fs::File::open(path).map_err(|e| SysError::new("open", path, e.raw_os_error().map_or(Errno::EIO, Errno::from_raw)))?;
+    setns(netns, CLONE_NEWNET)?;
+    let done = work();
+    setns(own.as_fd(), CLONE_NEWNET)?;
+    Ok(done)
 }
 
 /// The kind of the namespace behind `fd`, as a `CLONE_NEW*` flag (ioctl NS_GET_NSTYPE).

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 
 use super::call::{SysError, SysResult, call};
 use super::mount::owned;
-use super::namespace::{CLONE_NEWNET, setns};
+use super::namespace::within_network;
 
 /// Links, addresses and routes: rtnetlink(7).
 pub const NETLINK_ROUTE: i32 = libc::NETLINK_ROUTE;
@@ -42,11 +42,13 @@ pub struct Refusal {
     pub fact: SysError,
     /// The kernel's own words (NETLINK_EXT_ACK), when it has some.
     pub words: Option<String>,
+    /// Which message of the datagram it refused, counted from 0, when it said so.
+    pub at: Option<usize>,
 }
 
 impl From<SysError> for Refusal {
     fn from(fact: SysError) -> Refusal {
-        Refusal { fact, words: None }
+        Refusal { fact, words: None, at: None }
     }
 }
 
@@ -78,17 +80,12 @@ pub fn open(protocol: i32) -> SysResult<Socket> {
     Ok(Socket { fd, protocol, sequence: Cell::new(0) })
 }
 
-/// A netlink socket in the network namespace behind `netns`; the calling thread is in its own again afterwards.
+/// A netlink socket in the network namespace behind `netns`.
 ///
 /// # Errors
-/// As [`open`] and setns(2). When the way back fails the thread stays in the other namespace, and the error says so.
+/// As [`open`] and [`within_network`].
 pub fn open_in(netns: BorrowedFd, protocol: i32) -> SysResult<Socket> {
-    let path = "/proc/thread-self/ns/net";
-    let own = std::fs::File::open(path).map_err(|e| SysError::new("open", path, e.raw_os_error().map_or(Errno::EIO, Errno::from_raw)))?;
-    setns(netns, CLONE_NEWNET)?;
-    let socket = open(protocol);
-    setns(own.as_fd(), CLONE_NEWNET)?;
-    socket
+    within_network(netns, || open(protocol))?
 }
 
 impl Socket {
@@ -100,11 +97,12 @@ impl Socket {
     /// The first refusal. Whether the other messages took effect is the protocol's matter: for rtnetlink they did, nf_tables takes all
     /// or nothing.
     pub fn change(&self, what: impl Fn() -> String, mut messages: Vec<u8>) -> Result<Vec<Answer>, Refusal> {
+        let before = self.sequence.get();
         self.number(&mut messages);
-        let (mut answers, mut words) = (Vec::new(), None);
+        let (mut answers, mut words, mut refused) = (Vec::new(), None, None);
         let tell = || format!("{}, {}", protocol_name(self.protocol), what());
         call("sendto", tell, || {
-            let first = self.send(&messages).and_then(|()| self.answers(&mut answers, &mut words));
+            let first = self.send(&messages).and_then(|()| self.answers(&mut answers, &mut words, &mut refused));
             match first {
                 Ok(()) => 0,
                 Err(errno) => {
@@ -113,7 +111,7 @@ impl Socket {
                 }
             }
         })
-        .map_err(|fact| Refusal { fact, words: words.take() })?;
+        .map_err(|fact| Refusal { fact, words: words.take(), at: refused.map(|number: u32| number.wrapping_sub(before + 1) as usize) })?;
         Ok(answers)
     }
 
@@ -133,7 +131,7 @@ impl Socket {
                 Ok(answers) => return Ok(answers),
                 Err(errno) => {
                     let fact = SysError::new("sendto", format!("{}, {what}", protocol_name(self.protocol)), errno);
-                    return Err(Refusal { fact, words });
+                    return Err(Refusal { fact, words, at: None });
                 }
             }
         }
@@ -168,8 +166,8 @@ impl Socket {
         }
     }
 
-    /// What lies ready after a change. All of it is read, and the first refusal is the answer.
-    fn answers(&self, others: &mut Vec<Answer>, words: &mut Option<String>) -> nix::Result<()> {
+    /// What lies ready after a change. All of it is read, and the first refusal is the answer; `refused` is the number of its request.
+    fn answers(&self, others: &mut Vec<Answer>, words: &mut Option<String>, refused: &mut Option<u32>) -> nix::Result<()> {
         let (mut refusal, mut heard) = (None, false);
         loop {
             let datagram = match self.receive(libc::MSG_DONTWAIT) {
@@ -185,6 +183,8 @@ impl Socket {
                 }
                 if let (Err(errno), None) = (acknowledgement(body)?, refusal) {
                     refusal = Some(errno);
+                    // Behind the errno stands the header of our request, with its number.
+                    *refused = body.get(4..4 + HEADER).map(|header| u32_at(header, 8));
                     *words = kernel_words(flags, body);
                 }
                 Ok(())

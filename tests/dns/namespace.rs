@@ -138,7 +138,7 @@ fn a_firewall_in_the_container_does_not_stop_answers() {
     let rules = "add table ip own; add chain ip own in { type filter hook input priority 0; policy drop; }; \
         add chain ip own out { type filter hook output priority 0; }; add rule ip own out ct state invalid drop; \
         add rule ip own in ct state invalid drop; add rule ip own in ct state established,related accept; add rule ip own in iif lo accept";
-    let script = format!("nft '{rules}'; dig +short +timeout=2 db A; dig +short +tcp +timeout=2 db A; nft list table ip onggi-dns | grep -c set");
+    let script = format!("nft '{rules}'; dig +short +timeout=2 db A; dig +short +tcp +timeout=2 db A; nft list table inet onggi-dns | grep -c set");
     assert_eq!(inside.shell(&script), "10.1.1.1\n10.1.1.1\n4\n");
 }
 

@@ -52,7 +52,7 @@ pub fn create(home: &Home, store: &Store, id: &str, definition: &Definition) -> 
     definition.request.network = record.network.clone();
     let mut net = Net::begin(home, &record, &definition)?;
     let prepared = prepare::prepare(home, &record, &definition)?;
-    let hostname = prepared.hostname;
+    let (hostname, resolver) = (prepared.hostname, prepared.resolver);
     let mut ends = Ends::make(definition.request.terminal, definition.request.interactive)?;
     let creation = lifecycle::Request {
         id: id.into(),
@@ -62,7 +62,7 @@ pub fn create(home: &Home, store: &Store, id: &str, definition: &Definition) -> 
         trees: prepared.trees,
         stdio: ends.theirs.take(),
         console: ends.console.take(),
-        meanwhile: Some(&mut |pid| net.join(home, &record, &definition, hostname.as_deref(), pid)),
+        meanwhile: Some(&mut |pid| net.join(home, &record, &definition.request, hostname.as_deref(), &resolver, pid)),
     };
     let created = lifecycle::create(store, creation)?;
     let init = created.record.init.ok_or_else(|| Error::new(Class::System, "create the container", "it has no first process"))?;

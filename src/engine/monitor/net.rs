@@ -1,6 +1,6 @@
 //! The network of one life of a container, from the monitor's side: the host's ports that it holds, the names that it answers for.
 //!
-//! Read: docker-network(7) has none; ip(7), resolv.conf(5), network_namespaces(7).
+//! See it: `ls -l /proc/MONITOR/fd`, `ss -ltnup`. Read: ip(7), resolv.conf(5), network_namespaces(7).
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,13 +10,14 @@ use nix::poll::PollFlags;
 
 use crate::engine::etc_files::{self, Resolver};
 use crate::engine::home::Home;
+use crate::engine::networks::attach::Arrival;
 use crate::engine::networks::ground::{self, Ground};
 use crate::engine::networks::live::{self, Endpoint, Who};
 use crate::engine::networks::names::Zone;
 use crate::engine::networks::network;
 use crate::engine::networks::{attach, ports};
 use crate::engine::record::{self, Definition, Record};
-use crate::engine::request::NetworkMode;
+use crate::engine::request::{NetworkMode, Request};
 use crate::error::{Class, Error, Result};
 use crate::network::dns::{self, Server};
 use crate::network::nat;
@@ -52,31 +53,31 @@ impl Net {
     ///
     /// # Errors
     /// Those of [`attach::attach`]; nothing is left behind.
-    pub fn join(&mut self, home: &Home, record: &Record, definition: &Definition, hostname: Option<&str>, pid: i32) -> Result<()> {
+    pub fn join(&mut self, home: &Home, record: &Record, request: &Request, hostname: Option<&str>, resolver: &Resolver, pid: i32) -> Result<()> {
         if record.network != NetworkMode::Own {
             return Ok(());
         }
         let namespace = attach::namespace_of(pid)?;
         let who = Who { id: &record.id, name: &record.name, hostname };
         let ground = self.ground.insert(ground::get(home)?);
-        self.endpoints = attach::attach(home, ground, &who, &record.networks, namespace.as_fd(), &self.held)?;
+        let arrival = Arrival { who, wanted: &record.networks, namespace: namespace.as_fd(), ports: &self.held };
+        self.endpoints = attach::attach(home, ground, &arrival)?;
         if ground.namespace().is_none() {
             let links = self.endpoints.iter().filter_map(|endpoint| network::load(home, &endpoint.network).ok()).map(|network| network.link);
             // Who may not look at others' rules goes without.
             self.warnings = nat::warnings(&links.collect::<Vec<_>>()).unwrap_or_default();
         }
-        let resolver = etc_files::resolver(home, &definition.request, record)?;
-        etc_files::write_hosts(home, record, &definition.request, &self.endpoints)?;
+        etc_files::write_hosts(home, record, request, &self.endpoints)?;
         self.answer_names(home, record, resolver, namespace.as_fd())
     }
 
-    fn answer_names(&mut self, home: &Home, record: &Record, resolver: Resolver, namespace: BorrowedFd) -> Result<()> {
-        let Some(upstream) = resolver.upstream else { return Ok(()) };
+    fn answer_names(&mut self, home: &Home, record: &Record, resolver: &Resolver, namespace: BorrowedFd) -> Result<()> {
+        let Some(upstream) = &resolver.upstream else { return Ok(()) };
         let Some(ground) = &self.ground else { return Ok(()) };
         let opened = ground.open(|| dns::redirect::open(namespace).map(|(udp, tcp)| vec![udp.into(), tcp.into()]))?;
         let [udp, tcp] = <[OwnedFd; 2]>::try_from(opened)
             .map_err(|_| Error::new(Class::System, "answer the container's questions for names", "its sockets were lost on the way"))?;
-        self.server = Some(Server::new(udp.into(), tcp.into(), upstream, resolver.forwards)?);
+        self.server = Some(Server::new(udp.into(), tcp.into(), upstream.clone(), resolver.forwards)?);
         self.zone = Some(Zone::of(home, record));
         Ok(())
     }
@@ -94,7 +95,7 @@ impl Net {
         let resolver = etc_files::resolver(home, &definition.request, &record)?;
         etc_files::rewrite(home, &record, &definition.request, &self.endpoints, &resolver)?;
         match self.server {
-            None => self.answer_names(home, &record, resolver, attach::namespace_of(pid)?.as_fd())?,
+            None => self.answer_names(home, &record, &resolver, attach::namespace_of(pid)?.as_fd())?,
             Some(_) => self.zone = Some(Zone::of(home, &record)),
         }
         self.lead_ports(home, &record, definition)
@@ -166,9 +167,7 @@ impl Net {
         }
         proxy::begin(ways, self.ground.as_ref().and_then(Ground::namespace))
     }
-}
 
-impl Net {
     /// Lets go of everything: the ports are free before anybody hears of the container's end, and no socket of ours keeps its namespace.
     pub fn end(&mut self) {
         self.held.clear();

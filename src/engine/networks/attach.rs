@@ -21,6 +21,7 @@ use crate::engine::home::Home;
 use crate::engine::record::Record;
 use crate::engine::request::Attachment;
 use crate::error::{Class, Doing, Error, Result};
+use crate::network::cidr::Cidr;
 use crate::network::nat::{self, Published};
 use crate::network::ports::Held;
 use crate::network::veth::{self, Veth};
@@ -36,41 +37,65 @@ pub fn namespace_of(pid: i32) -> Result<OwnedFd> {
     File::open(&path).map(OwnedFd::from).doing(|| format!("open {path}"))
 }
 
+/// A container that comes to its networks.
+pub struct Arrival<'a> {
+    pub who: Who<'a>,
+    pub wanted: &'a [Attachment],
+    pub namespace: BorrowedFd<'a>,
+    /// The host's ports that it holds.
+    pub ports: &'a [Held],
+}
+
+/// A container on one network.
+struct Place {
+    network: Network,
+    endpoint: Endpoint,
+    /// The network with the highest has the way out.
+    priority: i32,
+}
+
 /// Puts a container on all of its networks, and lets the host's ports lead to it.
 ///
 /// # Errors
 /// NotFound for a network that was removed; Conflict for an address; Denied without CAP_NET_ADMIN. Nothing is left behind.
-pub fn attach(home: &Home, ground: &Ground, who: &Who, wanted: &[Attachment], namespace: BorrowedFd, ports: &[Held]) -> Result<Vec<Endpoint>> {
+pub fn attach(home: &Home, ground: &Ground, arrival: &Arrival) -> Result<Vec<Endpoint>> {
     let networks = network::lock(home)?;
-    let mut joined: Vec<(Network, Endpoint)> = Vec::new();
-    for (at, attachment) in wanted.iter().enumerate() {
+    let mut places: Vec<Place> = Vec::new();
+    for (at, attachment) in arrival.wanted.iter().enumerate() {
         let network = network::load(home, &attachment.network).map_err(|e| if e.class == Class::NotFound { gone(attachment) } else { e })?;
-        let network = if ground.namespace().is_none() { still_free(&networks, network)? } else { network };
-        let endpoint = networks.place(&network, who, attachment, &format!("eth{at}"))?;
-        joined.push((network, endpoint));
+        let network = still_free(&networks, network)?;
+        let endpoint = networks.place(&network, &arrival.who, attachment, &format!("eth{at}"))?;
+        places.push(Place { network, endpoint, priority: attachment.priority });
     }
-    let ways_out = ways_out(&joined, wanted);
-    if let Some((network, endpoint)) = ways_out.first().and_then(|at| joined.get_mut(*at)) {
-        endpoint.published = published(network, endpoint, ports);
+    let ways_out = ways_out(&places);
+    if let Some(best) = ways_out.first() {
+        places[*best].endpoint.published = published(&places[*best], arrival.ports);
     }
-    for (network, endpoint) in &joined {
-        let mut there = live::endpoints(home, &network.id)?;
-        there.push(endpoint.clone());
-        networks.save_endpoints(&network.id, &there)?;
+    for place in &places {
+        networks.change_endpoints(&place.network.id, |there| there.push(place.endpoint.clone()))?;
     }
     let done = ground.inside(|| {
-        for (at, (network, endpoint)) in joined.iter().enumerate() {
-            let gateways = if ways_out.contains(&at) { own_gateways(&joined, &ways_out, at) } else { Vec::new() };
-            plug_in(home, network, endpoint, &gateways, namespace)?;
+        for (at, place) in places.iter().enumerate() {
+            plug_in(home, &place.network, &place.endpoint, &own_gateways(&places, &ways_out, at), arrival.namespace)?;
         }
-        let all: Vec<Published> = joined.iter().flat_map(|(_, endpoint)| endpoint.published.clone()).collect();
+        let all: Vec<Published> = places.iter().flat_map(|place| place.endpoint.published.clone()).collect();
         if all.is_empty() { Ok(()) } else { nat::publish(&network::table(home), &all) }
     });
     if let Err(e) = done {
-        let _ = detach_held(&networks, who.id, Some(ground));
+        let _ = detach_held(&networks, arrival.who.id, Some(ground));
         return Err(e);
     }
-    Ok(joined.into_iter().map(|(_, endpoint)| endpoint).collect())
+    Ok(places.into_iter().map(|place| place.endpoint).collect())
+}
+
+/// Where a running container is now; `wanted` says how much it wants to be there.
+fn places_of(home: &Home, container: &str, wanted: &[Attachment]) -> Result<Vec<Place>> {
+    let endpoints = live::of_container(home, container)?.into_iter();
+    let place = |endpoint: Endpoint| {
+        let priority = wanted.iter().find(|attachment| attachment.network == endpoint.network).map_or(0, |attachment| attachment.priority);
+        Ok(Place { network: network::load(home, &endpoint.network)?, endpoint, priority })
+    };
+    endpoints.map(place).collect()
 }
 
 fn gone(attachment: &Attachment) -> Error {
@@ -102,25 +127,28 @@ pub fn plug_in(home: &Home, network: &Network, endpoint: &Endpoint, gateways: &[
 }
 
 /// The networks through which the container reaches the rest of the world, the best first: those with the highest priority, then by name.
-fn ways_out(joined: &[(Network, Endpoint)], wanted: &[Attachment]) -> Vec<usize> {
-    let mut ways: Vec<usize> = (0..joined.len()).filter(|at| !joined[*at].0.internal).collect();
-    ways.sort_by(|a, b| wanted[*b].priority.cmp(&wanted[*a].priority).then_with(|| joined[*a].0.name.cmp(&joined[*b].0.name)));
+fn ways_out(places: &[Place]) -> Vec<usize> {
+    let mut ways: Vec<usize> = (0..places.len()).filter(|at| !places[*at].network.internal).collect();
+    ways.sort_by(|a, b| {
+        let (a, b) = (&places[*a], &places[*b]);
+        b.priority.cmp(&a.priority).then_with(|| a.network.name.cmp(&b.network.name))
+    });
     ways
 }
 
 /// The default routes that lead through this one: those that no better way gives already.
-fn own_gateways(joined: &[(Network, Endpoint)], ways: &[usize], at: usize) -> Vec<IpAddr> {
-    let better = || ways.iter().take_while(|way| **way != at).flat_map(|way| &joined[*way].1.gateways);
-    let mine = joined[at].1.gateways.iter().copied();
-    mine.filter(|gateway| !better().any(|other| other.is_ipv4() == gateway.is_ipv4())).collect()
+fn own_gateways(places: &[Place], ways: &[usize], at: usize) -> Vec<IpAddr> {
+    let Some(rank) = ways.iter().position(|way| *way == at) else { return Vec::new() };
+    let better = |gateway: &IpAddr| ways[..rank].iter().flat_map(|way| &places[*way].endpoint.gateways).any(|g| g.is_ipv4() == gateway.is_ipv4());
+    places[at].endpoint.gateways.iter().copied().filter(|gateway| !better(gateway)).collect()
 }
 
 /// Where the host's ports lead, for the kernel: those that are open at an address which others than the host itself can reach.
-fn published(network: &Network, endpoint: &Endpoint, ports: &[Held]) -> Vec<Published> {
+fn published(place: &Place, ports: &[Held]) -> Vec<Published> {
     let mut published = Vec::new();
     for held in ports.iter().filter(|held| !held.address.ip().is_loopback()) {
-        let is_v4 = held.address.is_ipv4();
-        let Some(to) = endpoint.addresses.iter().find(|cidr| cidr.address.is_ipv4() == is_v4).filter(|_| !network.internal) else { continue };
+        let same_family = |cidr: &&Cidr| cidr.address.is_ipv4() == held.address.is_ipv4();
+        let Some(to) = place.endpoint.addresses.iter().find(same_family) else { continue };
         published.push(Published {
             host: Some(held.address.ip()).filter(|ip| !ip.is_unspecified()),
             host_port: held.address.port(),
@@ -137,24 +165,19 @@ fn published(network: &Network, endpoint: &Endpoint, ports: &[Held]) -> Vec<Publ
 /// EACCES; Denied without CAP_NET_ADMIN.
 pub fn republish(home: &Home, record: &Record, ports: &[Held]) -> Result<()> {
     let networks = network::lock(home)?;
-    let mut joined = Vec::new();
-    let mut wanted = Vec::new();
-    for endpoint in live::of_container(home, &record.id)? {
-        wanted.push(record.networks.iter().find(|a| a.network == endpoint.network).cloned().unwrap_or_default());
-        joined.push((network::load(home, &endpoint.network)?, endpoint));
-    }
-    let best = ways_out(&joined, &wanted).first().copied();
+    let places = places_of(home, &record.id, &record.networks)?;
+    let best = ways_out(&places).first().copied();
     let (mut old, mut new) = (Vec::new(), Vec::new());
-    for (at, (network, endpoint)) in joined.iter_mut().enumerate() {
-        let now = if best == Some(at) { published(network, endpoint, ports) } else { Vec::new() };
-        if now == endpoint.published {
+    for (at, place) in places.iter().enumerate() {
+        let now = if best == Some(at) { published(place, ports) } else { Vec::new() };
+        if now == place.endpoint.published {
             continue;
         }
-        old.append(&mut endpoint.published);
+        old.extend(place.endpoint.published.clone());
         new.extend(now.clone());
-        let mut there = live::endpoints(home, &network.id)?;
-        there.iter_mut().filter(|other| other.id == endpoint.id).for_each(|other| other.published.clone_from(&now));
-        networks.save_endpoints(&network.id, &there)?;
+        networks.change_endpoints(&place.network.id, |there| {
+            there.iter_mut().filter(|other| other.id == place.endpoint.id).for_each(|other| other.published.clone_from(&now));
+        })?;
     }
     let table = network::table(home);
     ground::get(home)?.inside(|| {
@@ -186,9 +209,7 @@ fn detach_held(networks: &Networks, container: &str, ground: Option<&Ground>) ->
     }
     // Only now are the addresses free.
     for endpoint in &endpoints {
-        let mut there = live::endpoints(home, &endpoint.network)?;
-        there.retain(|other| other.container != container);
-        networks.save_endpoints(&endpoint.network, &there)?;
+        networks.change_endpoints(&endpoint.network, |there| there.retain(|other| other.container != container))?;
     }
     Ok(())
 }
@@ -224,9 +245,7 @@ pub fn detach_one(networks: &Networks, endpoint: &Endpoint) -> Result<()> {
             veth::disconnect(&host, &endpoint.link)
         })?;
     }
-    let mut there = live::endpoints(home, &endpoint.network)?;
-    there.retain(|other| other.container != endpoint.container);
-    networks.save_endpoints(&endpoint.network, &there)
+    networks.change_endpoints(&endpoint.network, |there| there.retain(|other| other.container != endpoint.container))
 }
 
 /// The better default routes of a container after its networks have changed.
@@ -234,17 +253,9 @@ pub fn detach_one(networks: &Networks, endpoint: &Endpoint) -> Result<()> {
 /// # Errors
 /// ENODEV, EPERM.
 pub fn set_routes(home: &Home, container: &str, wanted: &[Attachment], namespace: &OwnedFd) -> Result<()> {
-    let mut joined = Vec::new();
-    let mut attachments = Vec::new();
-    for endpoint in live::of_container(home, container)? {
-        attachments.push(wanted.iter().find(|a| a.network == endpoint.network).cloned().unwrap_or_default());
-        joined.push((network::load(home, &endpoint.network)?, endpoint));
-    }
-    let ways = ways_out(&joined, &attachments);
+    let places = places_of(home, container, wanted)?;
+    let ways = ways_out(&places);
     let inside = netlink::open_in(namespace.as_fd(), netlink::NETLINK_ROUTE).doing(|| "set the default route".into())?;
-    for (at, (_, endpoint)) in joined.iter().enumerate() {
-        let gateways = if ways.contains(&at) { own_gateways(&joined, &ways, at) } else { Vec::new() };
-        veth::set_gateways(&inside, &gateways, &endpoint.inside)?;
-    }
-    Ok(())
+    let set = |(at, place): (usize, &Place)| veth::set_gateways(&inside, &own_gateways(&places, &ways, at), &place.endpoint.inside);
+    places.iter().enumerate().try_for_each(set)
 }

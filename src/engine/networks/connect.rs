@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use super::attach;
 use super::create::still_free;
-use super::ground;
+use super::ground::{self, Ground};
 use super::live::{self, Who};
 use super::network::{self, Driver, Network};
 use super::unfinished;
@@ -43,12 +43,11 @@ pub fn connect(home: &Home, network: &Network, container: &Record, wanted: Attac
     let wanted = Attachment { network: network.id.clone(), name: network.name.clone(), ..wanted };
     let _changing = unfinished::begin(home, &record.id)?;
     let mut all = record.networks.clone();
-    all.push(wanted.clone());
+    all.push(wanted);
     // An ordinary user's ground has to stay until the container's monitor has it, too.
-    let mut _ground = None;
-    if let Some(init) = record.state.init.filter(|_| record.is_active()) {
-        _ground = Some(ground::get(home)?);
-        plug_in(home, network, &record, &wanted, &all, init.pid)?;
+    let ground = if record.is_active() { Some(ground::get(home)?) } else { None };
+    if let (Some(ground), Some(init)) = (&ground, record.state.init) {
+        plug_in(home, ground, network, &Record { networks: all.clone(), ..record.clone() }, init.pid)?;
     }
     let saved = record::change_held(home, &record.id, |record| {
         record.networks = all;
@@ -83,23 +82,21 @@ pub fn renew(home: &Home, record: Record) -> Result<Record> {
     })
 }
 
-fn plug_in(home: &Home, network: &Network, record: &Record, wanted: &Attachment, all: &[Attachment], pid: i32) -> Result<()> {
+/// Plugs a container into the last of the networks that it is on from now on.
+fn plug_in(home: &Home, ground: &Ground, network: &Network, record: &Record, pid: i32) -> Result<()> {
     let namespace = attach::namespace_of(pid)?;
     let networks = network::lock(home)?;
-    let network = &if home.rootless { network.clone() } else { still_free(&networks, network.clone())? };
+    let network = &still_free(&networks, network.clone())?;
+    let wanted = record.networks.last().cloned().unwrap_or_default();
     let used: Vec<String> = live::of_container(home, &record.id)?.into_iter().map(|endpoint| endpoint.inside).collect();
     let inside = (0..).map(|n| format!("eth{n}")).find(|name| !used.contains(name)).unwrap_or_default();
     let hostname = etc_files::hostname(home, &record.id);
     let who = Who { id: &record.id, name: &record.name, hostname: hostname.as_deref() };
-    let endpoint = networks.place(network, &who, wanted, &inside)?;
-    let mut there = live::endpoints(home, &network.id)?;
-    there.push(endpoint.clone());
-    networks.save_endpoints(&network.id, &there)?;
-    let done = ground::get(home).and_then(|ground| {
-        ground.inside(|| {
-            attach::plug_in(home, network, &endpoint, &[], namespace.as_fd())?;
-            attach::set_routes(home, &record.id, all, &namespace)
-        })
+    let endpoint = networks.place(network, &who, &wanted, &inside)?;
+    networks.change_endpoints(&network.id, |there| there.push(endpoint.clone()))?;
+    let done = ground.inside(|| {
+        attach::plug_in(home, network, &endpoint, &[], namespace.as_fd())?;
+        attach::set_routes(home, &record.id, &record.networks, &namespace)
     });
     if done.is_err() {
         let _ = attach::detach_one(&networks, &endpoint);

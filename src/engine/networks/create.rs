@@ -2,7 +2,7 @@
 //!
 //! Read: docker-network-create(1).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::ground;
 use super::live;
@@ -117,7 +117,8 @@ pub fn networks_link(home: &Home, network: &Network) -> Result<u32> {
 /// Conflict for a network whose range was chosen when it was made.
 pub fn still_free(networks: &Networks, network: Network) -> Result<Network> {
     let home = networks.home;
-    if link::find(&net::open()?, &network.link)?.is_some() || !live::endpoints(home, &network.id)?.is_empty() {
+    // An ordinary user's bridges are where nobody else makes any.
+    if home.rootless || link::find(&net::open()?, &network.link)?.is_some() || !live::endpoints(home, &network.id)?.is_empty() {
         return Ok(network);
     }
     let overlap = network.subnets.iter().try_for_each(|subnet| pools::refuse_overlap(home, &subnet.subnet, &[]));
@@ -287,7 +288,8 @@ fn apply_options(network: &mut Network) -> Result<()> {
             "com.docker.network.bridge.enable_icc" | "icc" => network.icc = truth()?,
             "com.docker.network.bridge.enable_ip_masquerade" => network.masquerade = truth()?,
             "com.docker.network.bridge.host_binding_ipv4" => {
-                network.publish_at = Some(value.parse().map_err(|_| Error::invalid(doing(), "it must be an IPv4 address of this host"))?);
+                let address = value.parse::<Ipv4Addr>().map_err(|_| Error::invalid(doing(), "it must be an IPv4 address of this host"))?;
+                network.publish_at = Some(address.into());
             }
             _ => {
                 let known = "com.docker.network.driver.mtu, and com.docker.network.bridge.{name,enable_icc,enable_ip_masquerade,host_binding_ipv4}";

@@ -106,12 +106,10 @@ pub fn rename(home: &Home, container: &str, new: &str) -> Result<()> {
         return Ok(());
     }
     let networks = network::lock(home)?;
-    for network in networks_with_endpoints(home)? {
-        let mut there = endpoints(home, &network)?;
-        let mine = there.iter_mut().filter(|endpoint| endpoint.container == container);
-        if mine.map(|endpoint| endpoint.name = new.into()).count() > 0 {
-            networks.save_endpoints(&network, &there)?;
-        }
+    for endpoint in of_container(home, container)? {
+        networks.change_endpoints(&endpoint.network, |there| {
+            there.iter_mut().filter(|other| other.container == container).for_each(|other| other.name = new.into());
+        })?;
     }
     Ok(())
 }
@@ -131,12 +129,14 @@ pub fn networks_with_endpoints(home: &Home) -> Result<Vec<String>> {
 }
 
 impl Networks<'_> {
-    /// Writes down who is on a network.
+    /// Writes down who is on a network from now on.
     ///
     /// # Errors
     /// ENOSPC.
-    pub fn save_endpoints(&self, network: &str, endpoints: &[Endpoint]) -> Result<()> {
-        record::write_json(&file(self.home, network), &endpoints)
+    pub fn change_endpoints(&self, network: &str, change: impl FnOnce(&mut Vec<Endpoint>)) -> Result<()> {
+        let mut there = endpoints(self.home, network)?;
+        change(&mut there);
+        record::write_json(&file(self.home, network), &there)
     }
 
     /// A place on a network for a container, not written down yet: its addresses are free, its links have names.

@@ -35,6 +35,10 @@ pub enum Expression<'a> {
     Within { set: &'a str, word: u32 },
     /// Goes on when the map has it, and loads what it maps to in its place.
     Mapped { map: &'a str, word: u32 },
+    /// Puts a value into a register.
+    Immediate { word: u32, value: &'a [u8] },
+    /// Writes a register's bytes into the packet's header, and mends the checksum that is at `checksum`.
+    Rewrite { base: Base, offset: u32, length: u32, word: u32, checksum: u32 },
     /// Rewrites the destination to the address at `address` and the port at `port`.
     Dnat { family: u8, address: u32, port: u32 },
     /// Rewrites the source to the address of the link that the packet leaves by.
@@ -104,6 +108,12 @@ impl Expression<'_> {
             Expression::Differs { word, value: bytes } => ("cmp", new().be32(1, register(word)).be32(2, 1).nest(3, value(bytes))),
             Expression::Within { set, word } => ("lookup", new().text(1, set).be32(2, register(word))),
             Expression::Mapped { map, word } => ("lookup", new().text(1, map).be32(2, register(word)).be32(3, register(word))),
+            Expression::Immediate { word, value: bytes } => ("immediate", new().be32(1, register(word)).nest(2, value(bytes))),
+            Expression::Rewrite { base, offset, length, word, checksum } => {
+                const CSUM_INET: u32 = 1;
+                let place = new().be32(5, register(word)).be32(2, base as u32).be32(3, offset).be32(4, length);
+                ("payload", place.be32(6, CSUM_INET).be32(7, checksum))
+            }
             Expression::Dnat { family, address, port } => {
                 const DNAT: u32 = 1;
                 ("nat", new().be32(1, DNAT).be32(2, family.into()).be32(3, register(address)).be32(5, register(port)))

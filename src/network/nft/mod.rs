@@ -14,7 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 
 use super::message::{Message, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Result, SysError};
 use crate::sys::netlink::{self, NETLINK_NETFILTER, Refusal, Socket};
 use expression::Expression;
 
@@ -146,7 +146,13 @@ impl<'a> Batch<'a> {
             return Ok(());
         }
         self.bytes.extend(Message::new(BATCH_END, 0).fixed(&[0, 0, 0, SUBSYSTEM as u8]).finish());
-        socket.change(|| self.told.join("; "), self.bytes.clone()).map(drop)
+        let done = socket.change(|| self.told.join("; "), self.bytes.clone()).map(drop);
+        done.map_err(|refusal| {
+            // The batch's beginning is message 0.
+            let told = refusal.at.and_then(|at| self.told.get(at.checked_sub(1)?));
+            let fact = |told: &String| SysError::new("sendto", format!("NETLINK_NETFILTER, {told}"), refusal.fact.errno());
+            Refusal { fact: told.map_or_else(|| refusal.fact.clone(), fact), ..refusal }
+        })
     }
 }
 
