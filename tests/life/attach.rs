@@ -122,15 +122,19 @@ fn run_a_shows_the_streams_that_it_names_and_the_log_keeps_all() {
 #[test]
 fn output_larger_than_a_pipe_just_before_the_end_is_not_cut() {
     let Some(jar) = Jar::new() else { return };
-    let script = "trap : USR1; echo ready; sleep 1000 & wait; seq 1 100000; seq 1 50000 >&2; exit 2";
+    let script = "trap go=1 USR1; echo ready; while [ -z \"$go\" ]; do echo tick; sleep 0.02; done; seq 1 100000; seq 1 50000 >&2; exit 2";
     let id = background(&jar, "much", &[], script);
-    let looks = begun(&jar, &["attach", "much"]);
-    until("it is attached", || monitor_sockets(&jar, "much") > 1);
+    let mut looks = begun(&jar, &["attach", "much"]);
+    // A first line from the container: it is attached.
+    let mut out = BufReader::new(looks.stdout.take().unwrap());
+    out.read_line(&mut String::new()).unwrap();
+    let reading = std::thread::spawn(move || out.lines().map(Result::unwrap).filter(|line| line != "tick" && line != "ready").collect::<Vec<_>>());
     jar.does(&["kill", "-s", "USR1", "much"]);
     let told = said(looks.wait_with_output().unwrap());
-    assert_eq!((told.code, told.out.lines().count(), told.err.lines().count()), (2, 100_000, 50_000));
-    assert!(told.out.ends_with("100000\n") && told.err.ends_with("50000\n"));
-    assert_eq!(logged(&jar, &id).lines().count(), 150_001);
+    let lines = reading.join().unwrap();
+    assert_eq!((told.code, lines.len(), told.err.lines().count()), (2, 100_000, 50_000));
+    assert!(lines.last().unwrap() == "100000" && told.err.ends_with("50000\n"));
+    assert_eq!(logged(&jar, &id).lines().filter(|line| *line != "tick").count(), 150_001);
 }
 
 /// How many sockets its monitor has open: one for calls, and one for each caller.
