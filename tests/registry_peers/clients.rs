@@ -26,7 +26,8 @@ impl Distribution {
         let host = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let (conf, data) = (folder.root.join("conf.yml"), folder.root.join("data"));
         let storage = format!("storage: {{filesystem: {{rootdirectory: {:?}}}, delete: {{enabled: true}}}}", data.display().to_string());
-        fs::write(&conf, format!("version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n{storage}\nhttp: {{addr: {host:?}}}\n")).unwrap();
+        fs::write(&conf, format!("version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n{storage}\nhttp: {{addr: {host:?}}}\n"))
+            .unwrap();
         let log = fs::File::create(folder.root.join("log")).unwrap();
         let mut command = Command::new(program);
         let server = command.arg("serve").arg(conf).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
@@ -149,7 +150,8 @@ impl Client {
     pub fn make(&self, name: &str, archive: &[u8]) {
         match self {
             Client::Onggi(_) | Client::Docker { .. } | Client::Podman { .. } => {
-                let mut child = self.command(&["import", "-", name]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+                let mut import = self.command(&["import", "-", name]);
+                let mut child = import.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
                 child.stdin.take().unwrap().write_all(archive).unwrap();
                 assert!(child.wait().unwrap().success(), "{} import", self.name());
             }
@@ -181,9 +183,10 @@ impl Client {
         }
     }
 
-    /// Pulls, and tells what it has got.
+    /// Pulls, even what it has, and tells what it has got.
     #[track_caller]
     pub fn pull(&self, name: &str) -> Held {
+        let _ = self.command(&["rmi", "-f", name]).output();
         match self {
             Client::Onggi(_) | Client::Docker { .. } => {
                 let said = self.shows(&["pull", name]);

@@ -13,7 +13,7 @@ mod clients;
 
 use std::time::Instant;
 
-use onggi::image::manifest::{self, LAYER_GZIP};
+use onggi::image::manifest;
 use serde_json::json;
 
 use clients::{Client, Distribution, Held};
@@ -145,30 +145,12 @@ fn an_index_is_pushed_with_what_is_here_of_it() {
 fn a_big_sparse_layer_goes_round() {
     // ONGGI_BIG=5 for five gigabytes, which take as much of the disk.
     let gigabytes: u64 = std::env::var("ONGGI_BIG").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
-    let layer = zeros(if gigabytes == 0 { 2 } else { gigabytes * 64 });
+    let layer = Layer::zeros(if gigabytes == 0 { 2 } else { gigabytes * 64 });
     let began = Instant::now();
     goes_round(&Image::of(&[layer]), gigabytes == 0);
     if gigabytes > 0 {
         support::say(&format!("{gigabytes} GB of zeros went round in {:.1} s", began.elapsed().as_secs_f64()));
     }
-}
-
-/// A file of so many times 16 MiB of zeros: gzip's members can be one after the other, so that one is made once.
-fn zeros(pieces: u64) -> Layer {
-    let piece = vec![0u8; 16 << 20];
-    let mut header = tar::Header::new_gnu();
-    header.set_path("zeros").unwrap();
-    header.set_size(pieces * piece.len() as u64);
-    header.set_mode(0o644);
-    header.set_cksum();
-    let mut hash = onggi::image::digest::Hashing::new(std::io::sink());
-    let mut write = |bytes: &[u8]| std::io::Write::write_all(&mut hash, bytes).unwrap();
-    write(header.as_bytes());
-    (0..pieces).for_each(|_| write(&piece));
-    write(&[0; 1024]);
-    let gzip = faulty::content::gzip;
-    let bytes = [gzip(header.as_bytes()), gzip(&piece).repeat(pieces as usize), gzip(&[0; 1024])].concat();
-    Layer { bytes, media_type: LAYER_GZIP.into(), diff_id: hash.finish().1.to_string() }
 }
 
 #[test]

@@ -177,20 +177,7 @@ fn five_gigabytes_of_zeros_or_a_few_megabytes() {
     // ONGGI_BIG=5 for five gigabytes.
     let gigabytes: u64 = std::env::var("ONGGI_BIG").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     let pieces = if gigabytes == 0 { 4 } else { gigabytes * 64 };
-    let piece = vec![0u8; 16 << 20];
-    let mut header = tar::Header::new_gnu();
-    header.set_path("zeros").unwrap();
-    header.set_size(pieces * piece.len() as u64);
-    header.set_mode(0o644);
-    header.set_cksum();
-    let (head, zeros) = (gzip(header.as_bytes()), gzip(&piece));
-    let bytes = [&head[..], &zeros.repeat(pieces as usize), &gzip(&[0; 1024])].concat();
-    let mut hash = onggi::image::digest::Hashing::new(std::io::sink());
-    let mut write = |bytes: &[u8]| std::io::Write::write_all(&mut hash, bytes).unwrap();
-    write(header.as_bytes());
-    (0..pieces).for_each(|_| write(&piece));
-    write(&[0; 1024]);
-    let layer = Layer { bytes, media_type: LAYER_GZIP.into(), diff_id: hash.finish().1.to_string() };
+    let layer = Layer::zeros(pieces);
     let image = Image::of(&[layer]);
     scene.registry.put("web", "1", &image);
     let began = std::time::Instant::now();
@@ -200,5 +187,5 @@ fn five_gigabytes_of_zeros_or_a_few_megabytes() {
         crate::support::say(&format!("{gigabytes} GB of zeros were pulled in {:.1} s", began.elapsed().as_secs_f64()));
     }
     let snapshot = std::fs::read_dir(scene.jar.root.join("data/snapshots")).unwrap().next().unwrap().unwrap().path();
-    assert_eq!(std::fs::metadata(snapshot.join("fs/zeros")).unwrap().len(), pieces * piece.len() as u64);
+    assert_eq!(std::fs::metadata(snapshot.join("fs/zeros")).unwrap().len(), pieces << 24);
 }

@@ -154,7 +154,8 @@ fn of_an_index_the_image_for_this_machine_is_taken_or_the_one_that_is_asked_for(
     let (ours, theirs, armv7) = (three(1), foreign("riscv64", 2), foreign("arm", 3));
     let ours_at = format!("linux/{here}");
     let platforms = [("windows/amd64", foreign("amd64", 4)), ("linux/riscv64", theirs.clone()), ("unknown/unknown", foreign("", 5))];
-    let index = Image::index(&[&platforms[..], &[(&*ours_at, ours.clone()), ("linux/arm/v6", foreign("arm", 6)), ("linux/arm/v7", armv7.clone())]].concat());
+    let index =
+        Image::index(&[&platforms[..], &[(&*ours_at, ours.clone()), ("linux/arm/v6", foreign("arm", 6)), ("linux/arm/v7", armv7.clone())]].concat());
     scene.registry.put("web", "1", &index);
     let right = |image: &Image| Image { inner: vec![image.clone()], blobs: image.blobs.clone(), id: image.id.clone(), ..index.clone() };
     let said = scene.pulls("web:1", &right(&ours));

@@ -4,7 +4,7 @@
 
 use std::io::Write;
 
-use onggi::image::digest::Digest;
+use onggi::image::digest::{Digest, Hashing};
 use onggi::image::manifest;
 use serde_json::{Value, json};
 
@@ -42,6 +42,23 @@ impl Layer {
     /// The same archive sent as something else.
     pub fn sent_as(archive: &[u8], bytes: Vec<u8>, media_type: &str) -> Layer {
         Layer { bytes, media_type: media_type.into(), diff_id: digest(archive) }
+    }
+
+    /// A file of so many times 16 MiB of zeros: gzip's members can be one after the other, so that one is made once.
+    pub fn zeros(pieces: u64) -> Layer {
+        let piece = vec![0u8; 16 << 20];
+        let mut header = tar::Header::new_gnu();
+        header.set_path("zeros").expect("a name");
+        header.set_size(pieces * piece.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        let mut hash = Hashing::new(std::io::sink());
+        let mut write = |bytes: &[u8]| hash.write_all(bytes).expect("a sink");
+        write(header.as_bytes());
+        (0..pieces).for_each(|_| write(&piece));
+        write(&[0; 1024]);
+        let bytes = [gzip(header.as_bytes()), gzip(&piece).repeat(pieces as usize), gzip(&[0; 1024])].concat();
+        Layer { bytes, media_type: manifest::LAYER_GZIP.into(), diff_id: hash.finish().1.to_string() }
     }
 
     pub fn digest(&self) -> String {

@@ -60,7 +60,10 @@ pub enum Auth {
     Nothing,
     Basic(String, String),
     /// A token of `/token`, there for this user and password or for anybody; those that count now.
-    Token { user: Option<(String, String)>, tokens: Vec<String> },
+    Token {
+        user: Option<(String, String)>,
+        tokens: Vec<String>,
+    },
 }
 
 impl Registry {
