@@ -1,6 +1,7 @@
 //! Images of a few files for a registry for tests, right ones and strange ones.
 //!
 //! Source: OCI image specification 1.1: layer.md, config.md, manifest.md, image-index.md.
+#![allow(dead_code)] // a benchmark compiles this module too, and uses its own part of it
 
 use std::io::Write;
 
