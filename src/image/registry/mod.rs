@@ -1,0 +1,10 @@
+//! Registries: servers that images come from and go to.
+//!
+//! Source: the OCI distribution specification 1.1, <https://github.com/opencontainers/distribution-spec>.
+
+mod hosts;
+pub mod settings;
+mod settings_file;
+mod trust;
+
+pub use settings::{Endpoint, Scheme, Settings, Trust};
