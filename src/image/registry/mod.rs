@@ -2,6 +2,8 @@
 //!
 //! Source: the OCI distribution specification 1.1, <https://github.com/opencontainers/distribution-spec>.
 
+mod credential_program;
+pub mod credentials;
 mod hosts;
 pub mod settings;
 mod settings_file;
