@@ -24,6 +24,7 @@ pub mod pack;
 mod pax;
 pub mod probe;
 pub mod reference;
+pub mod registry;
 pub mod remove;
 pub mod resolve;
 pub mod save;
