@@ -2,11 +2,20 @@
 //!
 //! Source: OCI distribution specification 1.1, <https://github.com/opencontainers/distribution-spec>.
 
+pub mod auth;
+pub mod cancel;
 mod credential_program;
 pub mod credentials;
+pub mod failure;
+pub mod fetch;
+pub mod growing;
 mod hosts;
+pub mod http;
+pub mod pull;
+pub mod repository;
 pub mod settings;
 mod settings_file;
+mod tls;
 mod trust;
 
 pub use settings::{Endpoint, Scheme, Settings, Trust};
