@@ -81,6 +81,16 @@ impl Error {
         Error { class, doing: doing.into(), cause: Some(Box::new(Cause::Sys(cause))), hint: None }
     }
 
+    /// A failure that the standard library told us of.
+    pub fn io(doing: impl Into<String>, e: &std::io::Error) -> Error {
+        let class = match e.kind() {
+            std::io::ErrorKind::NotFound => Class::NotFound,
+            std::io::ErrorKind::PermissionDenied => Class::Denied,
+            _ => Class::System,
+        };
+        Error::new(class, doing, said(e))
+    }
+
     /// The same failure with a word on what to do.
     pub fn hint(mut self, hint: impl Into<String>) -> Error {
         self.hint = Some(hint.into());
@@ -153,14 +163,7 @@ impl<T> Doing<T> for Result<T, SysError> {
 
 impl<T> Doing<T> for std::io::Result<T> {
     fn doing(self, story: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|e| {
-            let class = match e.kind() {
-                std::io::ErrorKind::NotFound => Class::NotFound,
-                std::io::ErrorKind::PermissionDenied => Class::Denied,
-                _ => Class::System,
-            };
-            Error::new(class, story(), said(&e))
-        })
+        self.map_err(|e| Error::io(story(), &e))
     }
 }
 
