@@ -30,6 +30,8 @@ pub enum Class {
     Unsupported,
     /// The kernel said no, and the input was fine.
     System,
+    /// Somebody pressed Ctrl-C: exit code 130.
+    Interrupted,
     /// The container's command does not exist: exit code 127.
     CommandNotFound,
     /// The container's command exists but can't be executed: exit code 126.
@@ -106,6 +108,7 @@ impl Error {
     /// The exit code that Docker's commands use for a failure of this kind (docker run(1), "Exit status").
     pub fn exit_code(&self) -> u8 {
         match self.class {
+            Class::Interrupted => 130,
             Class::CommandNotFound => 127,
             Class::CommandNotRunnable => 126,
             _ => 125,

@@ -37,6 +37,7 @@ pub mod progress;
 pub mod prune;
 pub mod ps;
 pub mod pull;
+pub mod push;
 pub mod run;
 pub mod size;
 pub mod slips;
@@ -45,6 +46,7 @@ pub mod system;
 pub mod table;
 pub mod template;
 pub mod top;
+pub mod transfer;
 pub mod values;
 pub mod volume;
 

@@ -111,7 +111,7 @@ pub fn of_request(error: Http, address: &Uri) -> Failure {
         Http::Timeout(_) => Failure { may_pass: true, is_unreachable: true, ..failure("no answer in time".into()) },
         Http::HostNotFound => Failure {
             is_unreachable: true,
-            hint: Some(format!("is {host:?} spelled right, and is there a network? `getent hosts {host}` asks the same")),
+            hint: Some("is the name right, and is there a network? `base` and what `onggi images` lists need none".into()),
             ..failure(format!("no host is called {host}"))
         },
         Http::Protocol(e) => Failure { may_pass: true, is_other_scheme: true, ..failure(format!("the answer is no HTTP: {e}")) },
@@ -130,11 +130,13 @@ fn of_io(e: &std::io::Error, address: &Uri) -> Failure {
         ErrorKind::InvalidData => format!("TLS: {}", printable(&e.to_string())),
         _ => printable(&e.to_string()),
     };
-    let cannot = matches!(e.kind(), ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable);
+    let no_name = e.to_string().contains("lookup address");
+    let hint = no_name.then(|| "is the name right, and is there a network? `base` and what `onggi images` lists need none".to_string());
+    let cannot = no_name || matches!(e.kind(), ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable);
     let is_tls = e.kind() == ErrorKind::InvalidData;
     Failure {
         why,
-        hint: is_tls.then(|| tls_hint(address)),
+        hint: if is_tls { Some(tls_hint(address)) } else { hint },
         may_pass: !cannot && !is_tls,
         is_unreachable: cannot || e.kind() == ErrorKind::TimedOut,
         is_other_scheme: true,
