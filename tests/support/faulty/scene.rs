@@ -106,6 +106,11 @@ impl Scene {
         names(&self.data("images/blobs/sha256"))
     }
 
+    /// What has come of blobs that are not whole: the next pull goes on there.
+    pub fn begun(&self) -> Vec<String> {
+        names(&self.data("images/partial"))
+    }
+
     /// What is in `tmp` and no lock.
     pub fn unfinished(&self) -> Vec<String> {
         names(&self.data("tmp")).into_iter().filter(|name| !name.ends_with("lock")).collect()
