@@ -99,8 +99,13 @@ fn unpack_missing(store: &Store, descriptors: &[Descriptor], config: &ImageConfi
     Ok(())
 }
 
-/// The manifest itself, or out of an index the one for this machine.
+/// The manifest itself, or out of an index (or of an index in it) the one for this machine.
 pub fn for_this_machine(store: &Store, digest: &Digest) -> Result<(Digest, Manifest)> {
+    below(store, digest, 0)
+}
+
+fn below(store: &Store, digest: &Digest, depth: u32) -> Result<(Digest, Manifest)> {
+    const DEEPEST: u32 = 3;
     let fits = |descriptor: &&Descriptor| {
         descriptor.platform.as_ref().is_some_and(|platform| platform.os == "linux" && platform.architecture == manifest::architecture())
     };
@@ -111,9 +116,9 @@ pub fn for_this_machine(store: &Store, digest: &Digest) -> Result<(Digest, Manif
     let doing = || format!("open the image {}", digest.short());
     let chosen = index.manifests.iter().find(fits);
     let chosen = chosen.ok_or_else(|| Error::new(Class::NotFound, doing(), format!("it has nothing for linux/{}", manifest::architecture())))?;
-    match store.read_json(&chosen.digest)? {
-        ManifestOrIndex::Manifest(manifest) => Ok((chosen.digest.clone(), *manifest)),
-        ManifestOrIndex::Index(_) => Err(Error::new(Class::Unsupported, doing(), "it is an index of indexes")),
+    match depth {
+        DEEPEST => Err(Error::new(Class::Unsupported, doing(), "it is an index of indexes of indexes of indexes")),
+        _ => below(store, &chosen.digest, depth + 1),
     }
 }
 

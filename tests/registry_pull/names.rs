@@ -139,7 +139,7 @@ fn what_is_not_there_is_named() {
     scene.refuses(&format!("web@{}", crate::faulty::content::digest(b"x")), &[&scene.registry.name("web")]);
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let said = scene.says(&["pull", &format!("{nobody}/web:1")]);
-    assert!(said.code == 1 && said.err.contains(&nobody) && said.err.contains("refused"), "{}", said.err);
+    assert!(said.code == 1 && said.err.contains(&nobody) && said.err.contains("nobody listens"), "{}", said.err);
     let said = scene.says(&["pull", "Web:1"]);
     assert!(said.code == 1 && said.err.contains("lower"), "{}", said.err);
 }

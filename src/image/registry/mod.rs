@@ -11,6 +11,7 @@ pub mod fetch;
 pub mod growing;
 mod hosts;
 pub mod http;
+mod proxy;
 pub mod pull;
 pub mod push;
 pub mod repository;

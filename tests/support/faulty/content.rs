@@ -110,7 +110,8 @@ impl Image {
         let mut index = Image::raw(manifest::INDEX, text.to_string().into_bytes());
         index.id = images.first().map_or_else(String::new, |(_, image)| image.id.clone());
         index.blobs = images.iter().flat_map(|(_, image)| image.blobs.clone()).collect();
-        index.inner = images.iter().flat_map(|(_, image)| [&image.inner[..], std::slice::from_ref(image)].concat()).collect();
+        let bare = |image: &Image| Image { inner: Vec::new(), blobs: Vec::new(), ..image.clone() };
+        index.inner = images.iter().flat_map(|(_, image)| image.inner.iter().map(bare).chain([bare(image)])).collect();
         index
     }
 
