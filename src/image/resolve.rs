@@ -14,6 +14,7 @@ use super::manifest::{self, Descriptor, ImageConfig, Index, Manifest};
 use super::reference::Reference;
 use super::snapshot;
 use super::store::Store;
+use super::unpack;
 use crate::error::{Class, Error, Result};
 
 /// An image that is here, unpacked.
@@ -93,7 +94,7 @@ pub fn config_of<T: serde::de::DeserializeOwned>(store: &Store, manifest: &Manif
 fn unpack_missing(store: &Store, descriptors: &[Descriptor], config: &ImageConfig, chain: &[ChainId]) -> Result<()> {
     for (at, descriptor) in descriptors.iter().enumerate() {
         if !snapshot::dir(store, &chain[at]).exists() {
-            snapshot::unpack(store, &chain[..at], Some(&config.rootfs.diff_ids[at]), store.open_blob(&descriptor.digest)?)?;
+            unpack::unpack(store, &chain[..at], Some(&config.rootfs.diff_ids[at]), store.open_blob(&descriptor.digest)?)?;
         }
     }
     Ok(())
