@@ -12,6 +12,7 @@ pub mod growing;
 mod hosts;
 pub mod http;
 pub mod lists;
+mod proxy;
 pub mod pull;
 pub mod push;
 pub mod repository;

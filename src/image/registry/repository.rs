@@ -138,7 +138,8 @@ impl Repository {
             Some((first, total)) if first == from || first == 0 => {
                 Ok(Download { from: first, total, body: Box::new(response.into_body().into_reader()) })
             }
-            _ => Err(Failure { may_pass: true, ..Failure::words(format!("the bytes from {from} on were asked for, and others came")) }),
+            // As good as "not from there", which is how it is said.
+            _ => Err(Failure { status: Some(416), ..Failure::words(format!("the bytes from {from} on were asked for, and others came")) }),
         }
     }
 
