@@ -41,6 +41,7 @@ pub mod ps;
 pub mod pull;
 pub mod push;
 pub mod run;
+pub mod search;
 pub mod size;
 pub mod slips;
 pub mod stats;

@@ -14,6 +14,7 @@ pub mod http;
 pub mod pull;
 pub mod push;
 pub mod repository;
+pub mod search;
 pub mod settings;
 mod settings_file;
 mod tls;
