@@ -16,6 +16,7 @@ mod proxy;
 pub mod pull;
 pub mod push;
 pub mod repository;
+pub mod search;
 pub mod settings;
 mod settings_file;
 mod tls;
