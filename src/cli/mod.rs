@@ -36,6 +36,7 @@ pub mod oci_update;
 pub mod progress;
 pub mod prune;
 pub mod ps;
+pub mod registry;
 pub mod run;
 pub mod size;
 pub mod slips;
