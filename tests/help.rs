@@ -38,7 +38,6 @@ fn a_slip_is_answered_with_the_next_step() {
         (&["rum"][..], "'run'"),
         (&["exec", "web"], "onggi exec -it web sh"),
         (&["stop"], "onggi stop -t 30 web"),
-        (&["pull", "alpine"], "onggi load"),
         (&["build", "."], "onggi commit"),
         (&["run", "--nmae", "x", "base"], "'--name'"),
         (&["ps", "-l", "-x"], "--help"),

@@ -36,6 +36,8 @@ pub mod oci_update;
 pub mod progress;
 pub mod prune;
 pub mod ps;
+pub mod pull;
+pub mod push;
 pub mod registry;
 pub mod run;
 pub mod size;
@@ -45,6 +47,7 @@ pub mod system;
 pub mod table;
 pub mod template;
 pub mod top;
+pub mod transfer;
 pub mod values;
 pub mod volume;
 

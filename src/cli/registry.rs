@@ -13,6 +13,7 @@ use super::{complain, say};
 use crate::engine::home::Home;
 use crate::error::{Class, Doing, Error, Result};
 use crate::image::reference::Reference;
+use crate::image::registry::settings;
 use crate::registry::auth::Auth;
 use crate::registry::clients::Reached;
 use crate::registry::tls::Tls;
@@ -84,6 +85,9 @@ pub struct FindArgs {
 
 #[derive(Debug, Args)]
 pub struct UseArgs {
+    /// Believe whoever answers there, whatever the certificate says; http:// means that, too
+    #[arg(long)]
+    insecure: bool,
     /// No longer ask it
     #[arg(long)]
     remove: bool,
@@ -209,6 +213,25 @@ fn look_around(args: &FindArgs) -> Result<u8> {
     }
 }
 
-fn use_mirror(_args: &UseArgs) -> Result<u8> {
-    Ok(0)
+fn use_mirror(args: &UseArgs) -> Result<u8> {
+    let url = args.url.as_str();
+    // What is written with http:// is meant so, for pushes and for names such as HOST/team/web, too.
+    let (host, is_plain) = match url.split_once("://") {
+        Some((scheme, host)) => (host, scheme == "http"),
+        None => (url, false),
+    };
+    let host = host.split('/').next().unwrap_or_default();
+    if args.remove {
+        let file = settings::remove_mirror(url)?;
+        if is_plain || args.insecure {
+            let _ = settings::remove_insecure(host);
+        }
+        return say(format!("{} says so no longer.", file.display()));
+    }
+    let file = settings::add_mirror(url)?;
+    if is_plain || args.insecure {
+        settings::add_insecure(host)?;
+    }
+    say(format!("From now on {url} is asked first for images of the Docker Hub ({}).", file.display()))?;
+    say(format!("Others of its images are called {host}/NAME:TAG, as in `onggi pull {host}/team/web:1`."))
 }

@@ -46,28 +46,65 @@ pub fn dir_below(root: &Path, chain: &ChainId) -> PathBuf {
 /// # Errors
 /// Invalid when the archive is not the layer that `expected` names, or as [`layers::unpack`]; ENOSPC.
 pub fn unpack(store: &Store, below: &[ChainId], expected: Option<&DiffId>, archive: impl Read) -> Result<(ChainId, Unpacked)> {
+    let folders: Vec<PathBuf> = below.iter().map(|chain| dir(store, chain)).collect();
+    let archive = compression::undone(archive).map_err(unreadable)?;
+    let aside = unpack_aside(store, below.last(), &folders, expected, archive)?;
+    let (chain, unpacked) = (aside.chain.clone(), aside.unpacked.clone());
+    keep(store, vec![aside])?;
+    Ok((chain, unpacked))
+}
+
+/// A layer that is unpacked and right, and has no name in the store yet. Dropped, it is gone.
+pub struct Aside {
+    pub chain: ChainId,
+    pub unpacked: Unpacked,
+    temporary: Temporary,
+}
+
+impl Aside {
+    /// Its files.
+    pub fn dir(&self) -> PathBuf {
+        self.temporary.path().join("snapshot/fs")
+    }
+}
+
+/// Unpacks an (uncompressed) layer aside, on top of the stack `below`, whose files are in `folders`, the lowest first.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn unpack_aside(store: &Store, below: Option<&ChainId>, folders: &[PathBuf], expected: Option<&DiffId>, archive: impl Read) -> Result<Aside> {
     let temporary = Temporary::new(store)?;
     let (snapshot, fs_dir) = (temporary.path().join("snapshot"), temporary.path().join("snapshot/fs"));
     make_dir(&snapshot, 0o711)?;
     make_dir(&fs_dir, 0o755)?;
-    let folders: Vec<PathBuf> = below.iter().rev().map(|chain| dir(store, chain)).collect();
-    let archive = compression::undone(archive).map_err(unreadable)?;
-    let unpacked = layers::unpack(archive, &fs_dir, &folders)?;
+    let uppermost_first: Vec<PathBuf> = folders.iter().rev().cloned().collect();
+    let unpacked = layers::unpack(archive, &fs_dir, &uppermost_first)?;
     if let Some(expected) = expected.filter(|expected| **expected != unpacked.diff_id) {
         return Err(Error::invalid(format!("unpack layer {}", expected.0.short()), format!("its bytes are {}", unpacked.diff_id)));
     }
-    let chain = ChainId::on(below.last(), &unpacked.diff_id);
-    let doing = || format!("keep the snapshot {}", chain.0.short());
-    fs::write(snapshot.join("size"), unpacked.content.to_string()).doing(doing)?;
+    let chain = ChainId::on(below, &unpacked.diff_id);
+    fs::write(snapshot.join("size"), unpacked.content.to_string()).doing(|| format!("keep the snapshot {}", chain.0.short()))?;
+    Ok(Aside { chain, unpacked, temporary })
+}
+
+/// Gives layers their names in the store, in this order.
+///
+/// # Errors
+/// ENOSPC, EIO.
+pub fn keep(store: &Store, asides: Vec<Aside>) -> Result<()> {
+    let Some(first) = asides.first() else { return Ok(()) };
+    let doing = |chain: &ChainId| format!("keep the snapshot {}", chain.0.short());
     // One call for all files: after a power cut a snapshot with a name has all its bytes.
-    File::open(&fs_dir).and_then(|dir| Ok(nix::unistd::syncfs(&dir)?)).doing(doing)?;
-    let place = store.root().join("snapshots").join(chain.0.hex());
-    match fs::rename(&snapshot, &place) {
-        // Somebody else was faster; the same layers make the same snapshot.
-        Err(e) if matches!(e.raw_os_error(), Some(libc::EEXIST | libc::ENOTEMPTY)) => {}
-        renamed => renamed.doing(doing).and_then(|()| sync_parent(&place))?,
+    File::open(first.dir()).and_then(|dir| Ok(nix::unistd::syncfs(&dir)?)).doing(|| doing(&first.chain))?;
+    for aside in &asides {
+        let place = store.root().join("snapshots").join(aside.chain.0.hex());
+        match fs::rename(aside.temporary.path().join("snapshot"), &place) {
+            // Somebody else was faster; the same layers make the same snapshot.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EEXIST | libc::ENOTEMPTY)) => {}
+            renamed => renamed.doing(|| doing(&aside.chain))?,
+        }
     }
-    Ok((chain, unpacked))
+    sync_parent(&store.root().join("snapshots/x"))
 }
 
 /// The directories of one container's root file system.

@@ -107,11 +107,7 @@ fn counts(out: &mut String, registry: &Registry, words: &Words) {
 fn setting_up(out: &mut String, words: &Words, reached: &Reached) {
     let _ = writeln!(out, "<details class=\"setup\"><summary>{}</summary>\n<p>{}</p>", words.setting_up, words.setting_up_once);
     let podman = reached.for_podman().join("\n");
-    let ways = [
-        ("onggi", reached.for_onggi()),
-        ("docker: /etc/docker/daemon.json", reached.for_docker()),
-        ("podman: /etc/containers/registries.conf.d/onggi.conf", podman),
-    ];
+    let ways = [("onggi", reached.for_onggi()), ("docker", reached.for_docker()), ("podman: /etc/containers/registries.conf.d/onggi.conf", podman)];
     for (client, setting) in ways {
         let _ = writeln!(out, "<h3>{client}</h3>\n<pre>{}</pre>", escaped(&setting));
     }
