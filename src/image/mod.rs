@@ -13,7 +13,7 @@ pub mod compression;
 mod copy;
 pub mod create;
 pub mod digest;
-mod durable;
+pub mod durable;
 mod host_programs;
 pub mod layer_entry;
 pub mod layers;
