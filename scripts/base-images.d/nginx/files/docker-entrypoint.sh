@@ -9,9 +9,9 @@ say() {
 # Only before nginx itself: `docker run nginx ls` is a look around.
 case $1 in nginx | nginx-debug)
     for file in /docker-entrypoint.d/*; do
+        # shellcheck source=/dev/null # the user's own files
         case $file in
             # Sourced, so that it can set variables for those after it.
-            # shellcheck source=/dev/null # the user's
             *.envsh) [ ! -x "$file" ] || { say "Sourcing $file" && . "$file"; } ;;
             *.sh) [ ! -x "$file" ] || { say "Launching $file" && "$file"; } ;;
         esac

@@ -113,8 +113,8 @@ run_scripts() {
     local script
     for script; do
         echo "$0: $script"
+        # shellcheck source=/dev/null # the user's own files
         case $script in
-            # shellcheck source=/dev/null # the user's
             *.sh) if [[ -x $script ]]; then "$script"; else source "$script"; fi ;;
             *.sql) sql --dbname "$POSTGRES_DB" --file "$script" ;;
             *.sql.gz) gunzip --stdout "$script" | sql --dbname "$POSTGRES_DB" ;;
