@@ -38,6 +38,7 @@ pub struct Server {
     pub endpoint: Endpoint,
     pub auth: Auth,
     agent: Agent,
+    _watched: cancel::Watched,
     /// The scheme by which it answered.
     scheme: Mutex<Option<Scheme>>,
     /// It can't be reached: not asked again, when there is another one.
@@ -95,8 +96,8 @@ impl Server {
             .tls_config(tls::config(&endpoint)?)
             .build();
         let agent = Agent::new_with_config(config);
-        cancel::watch(&agent);
-        Ok(Server { endpoint, auth, agent, scheme: Mutex::new(None), is_down: AtomicBool::new(false) })
+        let watched = cancel::watch(&agent);
+        Ok(Server { endpoint, auth, agent, _watched: watched, scheme: Mutex::new(None), is_down: AtomicBool::new(false) })
     }
 
     /// Asks, and asks again when that may help. Answers below 400 only.

@@ -31,8 +31,9 @@ use crate::image::layer_entry::unreadable;
 use crate::image::manifest::{CONFIG, DOCKER_CONFIG, Descriptor, ImageConfig, Index, Manifest, Platform};
 use crate::image::reference::Reference;
 use crate::image::resolve::ManifestOrIndex;
-use crate::image::snapshot::{self, Aside};
+use crate::image::snapshot;
 use crate::image::store::Store;
+use crate::image::unpack::{self, Aside};
 use crate::image::{compression, platform};
 
 /// As many layers are fetched at once, as by Docker.
@@ -273,24 +274,24 @@ fn unpack_all(unpacking: &Unpacking) -> Result<()> {
                 let inner = move |buffer: &mut [u8]| reader.read(buffer).inspect_err(|_| broke_off.store(true, Ordering::Relaxed));
                 let counted = Counted { inner, done: 0, told: 0, layer, tell };
                 let plain = ahead(scope, || compression::undone(counted));
-                snapshot::unpack_aside(store, at.checked_sub(1).map(|below| &chain[below]), &folders, Some(&found.config.rootfs.diff_ids[at]), plain)
+                unpack::unpack_aside(store, at.checked_sub(1).map(|below| &chain[below]), &folders, Some(&found.config.rootfs.diff_ids[at]), plain)
             });
             match aside {
                 Ok(aside) => asides.push(aside),
                 // What is right stays.
-                Err(e) => return snapshot::keep(store, asides).and(Err(named(e))),
+                Err(e) => return unpack::keep(store, asides).and(Err(named(e))),
             }
         } else if let Err(e) = std::io::copy(&mut growing[&layer.digest].reader(), &mut std::io::sink()) {
             broke_off.store(true, Ordering::Relaxed);
-            return snapshot::keep(store, asides).and(Err(named(unreadable(e))));
+            return unpack::keep(store, asides).and(Err(named(unreadable(e))));
         }
         if kept.elapsed() > TOGETHER {
-            snapshot::keep(store, std::mem::take(&mut asides))?;
+            unpack::keep(store, std::mem::take(&mut asides))?;
             kept = Instant::now();
         }
         tell(Told { layer: short, state: State::PullComplete });
     }
-    snapshot::keep(store, asides)
+    unpack::keep(store, asides)
 }
 
 /// Tells how much of a layer was unpacked.
