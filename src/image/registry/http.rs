@@ -245,7 +245,7 @@ impl Server {
         sent.map_err(|e| {
             let failure = failure::of_request(e, address);
             // A proxy that is away is away for both schemes.
-            let is_other_scheme = failure.is_other_scheme && !(failure.is_unreachable && !through.is_empty());
+            let is_other_scheme = failure.is_other_scheme && (through.is_empty() || !failure.is_unreachable);
             Failure { why: format!("{through}{}", failure.why), is_other_scheme, ..failure }
         })
     }
