@@ -6,7 +6,9 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::digest::{ChainId, Digest};
 use super::list::{self, Listed, Repositories};
@@ -33,11 +35,22 @@ pub struct Image {
     pub chain: Vec<ChainId>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
 pub enum ManifestOrIndex {
     Manifest(Box<Manifest>),
     Index(Index),
+}
+
+impl<'de> Deserialize<'de> for ManifestOrIndex {
+    /// Told apart by what they have; what has both would be another image for every reader (CVE-2021-41190).
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<ManifestOrIndex, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let has = |field: &str| value.get(field).is_some_and(|field| !field.is_null());
+        match (has("manifests"), has("config") || has("layers")) {
+            (true, true) => Err(D::Error::custom("it is a manifest and an index at once")),
+            (true, false) => serde_json::from_value(value).map(ManifestOrIndex::Index).map_err(D::Error::custom),
+            (false, _) => serde_json::from_value(value).map(ManifestOrIndex::Manifest).map_err(D::Error::custom),
+        }
+    }
 }
 
 /// Finds the image that `name` means: a reference, a digest, or the beginning of an ID. Layers that aren't unpacked are unpacked now.
