@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::digest::{ChainId, Digest};
 use super::list::{self, Listed, Repositories};
 use super::manifest::{self, Descriptor, ImageConfig, Index, Manifest};
-use super::reference::Reference;
+use super::reference::{self, Reference};
 use super::snapshot;
 use super::store::Store;
 use crate::error::{Class, Error, Result};
@@ -61,9 +61,13 @@ pub fn find(store: &Store, repositories: &Repositories, name: &str) -> Result<Di
     if let Some(manifest) = named {
         return Ok(manifest.clone());
     }
+    let missing = |name: String| {
+        let error = Error::new(Class::NotFound, format!("find the image {name}"), format!("No such image: {name}"));
+        error.hint("`onggi images` shows what is here")
+    };
     by_id(store, repositories, name)?.ok_or_else(|| match reference {
-        Ok(reference) => Error::new(Class::NotFound, format!("find the image {name}"), format!("No such image: {}", reference.familiar()))
-            .hint("`onggi images` shows what is here"),
+        Ok(reference) => Error { doing: format!("find the image {name}"), ..missing(reference.familiar()) },
+        Err(_) if reference::is_id(name).is_some() => missing(name.to_string()),
         Err(not_a_reference) => not_a_reference,
     })
 }
