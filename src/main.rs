@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use onggi::cli::container::{self, Container, Noun};
 use onggi::cli::images::{self, Image, Images};
 use onggi::cli::networks::{self, Networks};
+use onggi::cli::registry::{self, Registry};
 use onggi::cli::system::{self, System};
 use onggi::cli::volume::{self, Verb};
 use onggi::cli::{complain, complete, doctor, events, info, login, man, oci, search, slips};
@@ -84,6 +85,12 @@ enum Command {
     Network {
         #[command(subcommand)]
         verb: Networks,
+    },
+    /// A registry for the classroom: serve one, find one, use one
+    #[command(after_help = "Example:\n  onggi registry serve")]
+    Registry {
+        #[command(subcommand)]
+        verb: Registry,
     },
     /// Folders that outlive their containers
     #[command(after_help = "Example:\n  onggi volume ls")]
@@ -183,6 +190,7 @@ fn dispatch(onggi: Onggi) -> Result<u8> {
             prepare(false)?;
             networks::networks(&verb)
         }
+        Command::Registry { verb } => registry::registry(&verb),
         Command::Volume { verb } => {
             prepare(false)?;
             volume::volume(&verb)

@@ -40,6 +40,7 @@ pub mod prune;
 pub mod ps;
 pub mod pull;
 pub mod push;
+pub mod registry;
 pub mod run;
 pub mod search;
 pub mod size;

@@ -13,7 +13,7 @@ pub mod compression;
 mod copy;
 pub mod create;
 pub mod digest;
-mod durable;
+pub mod durable;
 mod host_programs;
 pub mod layer_entry;
 pub mod layers;
@@ -36,5 +36,6 @@ pub mod tar_header;
 pub mod tar_reader;
 #[cfg(test)]
 mod testing;
+pub mod unpack;
 
 pub use resolve::{Image, resolve};

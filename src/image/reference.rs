@@ -57,7 +57,7 @@ impl Reference {
         if repository.len() > 255 {
             return Err(wrong(format!("the repository's name has {} letters, and may have 255", repository.len())));
         }
-        if !repository.split('/').all(is_component) {
+        if !is_repository(&repository) {
             return Err(wrong(format!("the repository {repository:?} is not made of a-z, 0-9 and single separators . _ __ - / between them")));
         }
         if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
@@ -86,8 +86,7 @@ impl Reference {
 fn lower(registry: &str, repository: &str, rest: &str) -> Option<String> {
     // Some letters are upper case and have no lower one.
     let repository = repository.to_lowercase();
-    let is_lower = repository.split('/').all(is_component);
-    let right = is_lower.then(|| Reference::parse(&format!("{registry}/{repository}{rest}")).ok()).flatten()?;
+    let right = is_repository(&repository).then(|| Reference::parse(&format!("{registry}/{repository}{rest}")).ok()).flatten()?;
     let familiar = right.familiar();
     Some(if rest.is_empty() { familiar.strip_suffix(":latest").unwrap_or(&familiar).to_string() } else { familiar })
 }
@@ -144,6 +143,11 @@ pub fn is_host(text: &str) -> bool {
     port.is_none_or(is_port) && (ipv6 || host.split('.').all(label))
 }
 
+/// Whether this is the name of a repository at its registry.
+pub fn is_repository(text: &str) -> bool {
+    text.len() <= 255 && text.split('/').all(is_component)
+}
+
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
 fn is_component(text: &str) -> bool {
     let letter = |c: char| matches!(c, 'a'..='z' | '0'..='9');
@@ -152,7 +156,8 @@ fn is_component(text: &str) -> bool {
     text.starts_with(letter) && text.ends_with(letter) && text.split(letter).all(separator)
 }
 
-fn is_tag(text: &str) -> bool {
+/// Whether this is a tag.
+pub fn is_tag(text: &str) -> bool {
     let letter = |c: char| c.is_ascii_alphanumeric() || c == '_';
     text.len() <= 128 && text.chars().next().is_some_and(letter) && text.chars().all(|c| letter(c) || c == '.' || c == '-')
 }

@@ -1,18 +1,19 @@
 //! Ctrl-C while something is fetched or sent: every transfer of this process ends, and whoever made something undoes it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ureq::Agent;
 
 static CANCELLED: AtomicBool = AtomicBool::new(false);
-static AGENTS: Mutex<Vec<Agent>> = Mutex::new(Vec::new());
+static AGENTS: Mutex<BTreeMap<u64, Agent>> = Mutex::new(BTreeMap::new());
 
 /// Ends all transfers, now and from now on.
 pub fn cancel() {
     CANCELLED.store(true, Ordering::SeqCst);
-    for agent in AGENTS.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+    for (_, agent) in std::mem::take(&mut *agents()) {
         agent.shutdown();
     }
 }
@@ -22,12 +23,29 @@ pub fn is_on() -> bool {
     CANCELLED.load(Ordering::SeqCst)
 }
 
-/// Has this agent's connections shut, too.
-pub(super) fn watch(agent: &Agent) {
-    AGENTS.lock().unwrap_or_else(PoisonError::into_inner).push(agent.clone());
+/// Has this agent's connections shut, too, until the answer is dropped.
+pub(super) fn watch(agent: &Agent) -> Watched {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    agents().insert(number, agent.clone());
     if is_on() {
         cancel();
     }
+    Watched(number)
+}
+
+/// Who asks many servers, one after the other, doesn't keep them all.
+#[must_use]
+pub(super) struct Watched(u64);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        agents().remove(&self.0);
+    }
+}
+
+fn agents() -> MutexGuard<'static, BTreeMap<u64, Agent>> {
+    AGENTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits, at most until then.

@@ -15,7 +15,7 @@ use ureq::http::Method;
 use super::auth::{self, Auth};
 use super::credentials;
 use super::http::{Ask, Server};
-use super::repository;
+use super::lists;
 use super::settings::{Endpoint, HUB, Scheme, Settings};
 use crate::error::{Error, Result};
 use crate::image::reference;
@@ -104,7 +104,7 @@ fn look_through(settings: &Settings, registry: &str, part: &str) -> Result<Vec<F
     let fits = |name: &String| name.to_lowercase().contains(&part);
     let found =
         |name: String| Found { name: format!("{registry}/{name}"), description: String::new(), stars: 0, is_official: false, is_automated: false };
-    Ok(repository::catalog(settings, registry)?.into_iter().filter(fits).map(found).collect())
+    Ok(lists::catalog(settings, registry)?.into_iter().filter(fits).map(found).collect())
 }
 
 impl Found {

@@ -71,6 +71,11 @@ impl Settings {
         Settings::read(&[Some(machine_file()), own_file()].map(Option::unwrap_or_default), trust::folders())
     }
 
+    /// The same, for who is a mirror: it asks the registries themselves.
+    pub fn without_mirrors(self) -> Settings {
+        Settings { mirrors: BTreeMap::new(), ..self }
+    }
+
     /// Later files go before earlier ones.
     fn read(files: &[PathBuf], certificates: Vec<PathBuf>) -> Result<Settings> {
         let mut settings = Settings { certificates, ..Settings::default() };
