@@ -111,14 +111,18 @@ fn what_docker_podman_or_skopeo_pushed_all_others_pull_with_the_same_digest() {
         assert_eq!(podman_does(&["image", "inspect", "--format", "{{.Digest}}", &name(who)]).trim(), digest, "podman of {who}");
         assert!(served.jar.does(&["pull", &name(who)]).contains(&format!("Digest: {digest}")), "onggi of {who}");
         // Out of the folder itself, which is a layout.
+        if who == "docker" {
+            // skopeo knows Docker's own type of manifests in registries, and not in layouts; onggi knows both.
+            continue;
+        }
         let (folder, copy) = (served.folder().display().to_string(), store(&format!("copy-{who}")));
         does(&skopeo, &["copy", "--preserve-digests", &format!("oci:{folder}:{who}/web:1"), &format!("oci:{copy}:1")]);
         let index: serde_json::Value = serde_json::from_slice(&std::fs::read(format!("{copy}/index.json")).unwrap()).unwrap();
-        if who != "docker" {
-            assert_eq!(index["manifests"][0]["digest"], digest.as_str(), "the layout of {who}");
-        }
+        assert_eq!(index["manifests"][0]["digest"], digest.as_str(), "the layout of {who}");
     }
     assert!(pushed.contains("digest: sha256:"), "{pushed}");
+    let loaded = Jar::empty().does(&["load", "-i", &served.folder().display().to_string()]);
+    assert!(["docker/web:1", "podman/web:1", "skopeo/web:1"].iter().all(|name| loaded.contains(name)), "{loaded}");
 }
 
 #[test]
