@@ -10,7 +10,7 @@ use onggi::cli::networks::{self, Networks};
 use onggi::cli::registry::{self, Registry};
 use onggi::cli::system::{self, System};
 use onggi::cli::volume::{self, Verb};
-use onggi::cli::{complain, complete, doctor, events, info, man, oci, slips};
+use onggi::cli::{complain, complete, doctor, events, info, login, man, oci, search, slips};
 use onggi::engine::rootless;
 use onggi::error::Result;
 use onggi::runtime::{explain, own_program};
@@ -74,6 +74,12 @@ enum Command {
         #[command(subcommand)]
         verb: Image,
     },
+    /// Log in to a registry
+    Login(login::LoginArgs),
+    /// Log out of a registry
+    Logout(login::LogoutArgs),
+    /// Look for images on the Hub, or in a registry of your own
+    Search(search::SearchArgs),
     /// Networks: make them, put containers on them, look at them
     #[command(after_help = "Example:\n  onggi network create front")]
     Network {
@@ -176,6 +182,10 @@ fn dispatch(onggi: Onggi) -> Result<u8> {
             prepare(false)?;
             images::image(verb)
         }
+        // The keyring and the file are the user's own, so these stay outside of the containers' user namespace.
+        Command::Login(args) => login::login(&args),
+        Command::Logout(args) => login::logout(&args),
+        Command::Search(args) => search::search(&args),
         Command::Network { verb } => {
             prepare(false)?;
             networks::networks(&verb)

@@ -38,6 +38,8 @@ fn a_slip_is_answered_with_the_next_step() {
         (&["rum"][..], "'run'"),
         (&["exec", "web"], "onggi exec -it web sh"),
         (&["stop"], "onggi stop -t 30 web"),
+        (&["pull"], "onggi pull localhost:5000/team/web:1"),
+        (&["login", "--pasword-stdin"], "'--password-stdin'"),
         (&["build", "."], "onggi commit"),
         (&["run", "--nmae", "x", "base"], "'--name'"),
         (&["ps", "-l", "-x"], "--help"),

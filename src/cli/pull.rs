@@ -94,7 +94,9 @@ pub fn pull(home: &Home, store: &Store, args: &PullArgs) -> Result<u8> {
 
 /// Pulls one image and shows how far it is.
 fn one(store: &Store, settings: &Settings, reference: &Reference, wanted: &Wanted, place: Where) -> Result<Pulled> {
-    let name = reference.digest.as_ref().map(|digest| digest.to_string()).or_else(|| reference.tag.clone()).unwrap_or_default();
+    // A digest says which image it is; the tag beside it then says nothing.
+    let by_digest = reference.digest.as_ref().map(|_| Reference { tag: None, ..reference.clone() }.familiar());
+    let name = by_digest.clone().or_else(|| reference.tag.clone()).unwrap_or_default();
     if !wanted.quiet {
         place.tell(format!("{name}: Pulling from {}", reference.repository))?;
     }
@@ -103,7 +105,7 @@ fn one(store: &Store, settings: &Settings, reference: &Reference, wanted: &Wante
     if !wanted.quiet {
         place.tell(format!("Digest: {}", pulled.digest))?;
         let status = if pulled.was_here { "Image is up to date for" } else { "Downloaded newer image for" };
-        place.tell(format!("Status: {status} {}", reference.familiar()))?;
+        place.tell(format!("Status: {status} {}", by_digest.unwrap_or_else(|| reference.familiar())))?;
     }
     Ok(pulled)
 }

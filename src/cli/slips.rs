@@ -7,14 +7,10 @@ use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 /// Docker's words that mean nothing here yet, and the way that there is instead.
 const ABSENT: &[(&str, &str)] = &[
-    ("search", LOAD),
-    ("login", LOAD),
     ("build", "this version reads no Dockerfiles: `onggi commit` makes an image of a container, `onggi import` one of files"),
     ("compose", "this version starts containers one by one: `onggi run -d --name web …`"),
     ("help", "`onggi --help` lists the commands, `onggi run --help` tells all about one"),
 ];
-
-const LOAD: &str = "this version reaches no registry: `base` is made from this machine's own programs, `onggi load` takes images from archives";
 
 /// A line for what was typed; None when clap's own words are enough.
 pub fn hint(error: &Error, command: &Command) -> Option<String> {

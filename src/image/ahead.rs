@@ -17,6 +17,7 @@ pub struct Ahead {
     back: SyncSender<Vec<u8>>,
     now: Vec<u8>,
     at: usize,
+    is_over: bool,
 }
 
 /// Has another thread open a reader and read from it, until its end or until nobody wants more.
@@ -38,15 +39,15 @@ pub fn ahead<'scope, 'env, R: Read>(scope: &'scope Scope<'scope, 'env>, open: im
             }
         }
     });
-    Ahead { chunks, back, now: Vec::new(), at: 0 }
+    Ahead { chunks, back, now: Vec::new(), at: 0, is_over: false }
 }
 
 impl Read for Ahead {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        if self.at == self.now.len() {
+        if self.at == self.now.len() && !self.is_over {
             let next = self.chunks.recv().map_err(|_| Error::other("the thread that reads ahead has gone"))??;
             let _ = self.back.try_send(std::mem::replace(&mut self.now, next));
-            self.at = 0;
+            (self.at, self.is_over) = (0, self.now.is_empty());
         }
         let count = buffer.len().min(self.now.len() - self.at);
         buffer[..count].copy_from_slice(&self.now[self.at..self.at + count]);
@@ -66,6 +67,9 @@ mod tests {
             let mut read = Vec::new();
             ahead(scope, || Ok(&many[..])).read_to_end(&mut read).unwrap();
             assert!(read == many);
+            // At the end is at the end, as often as one asks.
+            let mut nothing = ahead(scope, || Ok(&b""[..]));
+            assert_eq!((nothing.read(&mut [0; 9]).unwrap(), nothing.read(&mut [0; 9]).unwrap()), (0, 0));
             assert_eq!(ahead(scope, || Err::<&[u8], _>(Error::other("no"))).read(&mut [0; 9]).unwrap_err().to_string(), "no");
             // Who wants no more keeps nobody waiting.
             assert_eq!(ahead(scope, || Ok(std::io::repeat(7))).read(&mut [0; 9]).unwrap(), 9);

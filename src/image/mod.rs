@@ -36,5 +36,6 @@ pub mod tar_header;
 pub mod tar_reader;
 #[cfg(test)]
 mod testing;
+pub mod unpack;
 
 pub use resolve::{Image, resolve};

@@ -84,7 +84,8 @@ impl fmt::Display for Reference {
     }
 }
 
-pub(super) fn is_host(text: &str) -> bool {
+/// Whether it can be a registry's name: a host, with or without a port.
+pub fn is_host(text: &str) -> bool {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (text, None),

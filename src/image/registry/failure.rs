@@ -134,9 +134,11 @@ fn of_io(e: &std::io::Error, address: &Uri) -> Failure {
     let hint = no_name.then(|| "is the name right, and is there a network? `base` and what `onggi images` lists need none".to_string());
     let cannot = no_name || matches!(e.kind(), ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable);
     let is_tls = e.kind() == ErrorKind::InvalidData;
+    // Who speaks no TLS hangs up at its first words.
+    let is_no_tls = address.scheme_str() == Some("https") && matches!(e.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset);
     Failure {
         why,
-        hint: if is_tls { Some(tls_hint(address)) } else { hint },
+        hint: if is_tls || is_no_tls { Some(tls_hint(address)) } else { hint },
         may_pass: !cannot && !is_tls,
         is_unreachable: cannot || e.kind() == ErrorKind::TimedOut,
         is_other_scheme: true,

@@ -11,12 +11,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use ureq::http::request::Builder;
 use ureq::http::{HeaderMap, Method, Request, Response, Uri};
-use ureq::{Agent, Body, SendBody};
+use ureq::{Agent, Body, Proxy, SendBody};
 
 use super::auth::Auth;
 use super::cancel;
 use super::failure::{self, Failure};
+use super::proxy;
 use super::settings::{Endpoint, Scheme};
 use super::tls;
 use crate::error::Result;
@@ -222,6 +224,8 @@ impl Server {
 
     /// One request and its answer.
     fn one(&self, ask: &Ask, address: &Uri, proof: Option<&str>) -> Answered {
+        let proxy = proxy::of(address)?;
+        let through = proxy.as_ref().map(|proxy| format!("through the proxy {}:{}: ", proxy.host(), proxy.port())).unwrap_or_default();
         let mut request = Request::builder().method(ask.method.clone()).uri(address.clone());
         for (name, value) in ask.headers {
             request = request.header(*name, *value);
@@ -230,19 +234,19 @@ impl Server {
             request = request.header("Authorization", proof);
         }
         let sent = match ask.content {
-            Content::None if matches!(ask.method, Method::GET | Method::HEAD | Method::DELETE) => self.run(request, SendBody::none()),
-            Content::None => self.run(request.header("Content-Length", "0"), &[][..]),
-            Content::Bytes(bytes) => self.run(request.header("Content-Length", bytes.len()), bytes),
+            Content::None if matches!(ask.method, Method::GET | Method::HEAD | Method::DELETE) => self.run(request, proxy, SendBody::none()),
+            Content::None => self.run(request.header("Content-Length", "0"), proxy, &[][..]),
+            Content::Bytes(bytes) => self.run(request.header("Content-Length", bytes.len()), proxy, bytes),
             Content::Part { file, from, length, sent } => {
                 let mut part = Part { file, at: from, end: from + length, sent };
-                self.run(request.header("Content-Length", length), SendBody::from_reader(&mut part))
+                self.run(request.header("Content-Length", length), proxy, SendBody::from_reader(&mut part))
             }
         };
-        sent.map_err(|e| failure::of_request(e, address))
+        sent.map_err(|e| failure::of_request(e, address)).map_err(|failure| Failure { why: format!("{through}{}", failure.why), ..failure })
     }
 
-    fn run(&self, request: ureq::http::request::Builder, content: impl ureq::AsSendBody) -> std::result::Result<Response<Body>, ureq::Error> {
-        self.agent.run(request.body(content)?)
+    fn run(&self, request: Builder, proxy: Option<Proxy>, content: impl ureq::AsSendBody) -> std::result::Result<Response<Body>, ureq::Error> {
+        self.agent.run(self.agent.configure_request(request.body(content)?).proxy(proxy).build())
     }
 
     /// A request to somebody else than the registry: who gives tokens, who keeps a foreign layer.

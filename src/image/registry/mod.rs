@@ -11,13 +11,17 @@ pub mod fetch;
 pub mod growing;
 mod hosts;
 pub mod http;
+pub mod lists;
+mod proxy;
 pub mod pull;
 pub mod push;
 pub mod repository;
+pub mod search;
 pub mod settings;
 mod settings_file;
 mod tls;
 mod trust;
+mod upload;
 
 pub use settings::{Endpoint, Scheme, Settings, Trust};
 

@@ -31,8 +31,9 @@ use crate::image::layer_entry::unreadable;
 use crate::image::manifest::{CONFIG, DOCKER_CONFIG, Descriptor, ImageConfig, Index, Manifest, Platform};
 use crate::image::reference::Reference;
 use crate::image::resolve::ManifestOrIndex;
-use crate::image::snapshot::{self, Aside};
+use crate::image::snapshot;
 use crate::image::store::Store;
+use crate::image::unpack::{self, Aside};
 use crate::image::{compression, platform};
 
 /// As many layers are fetched at once, as by Docker.
@@ -55,7 +56,8 @@ pub struct Pulled {
 
 /// An image as its registry describes it, with nothing of it here yet.
 struct Found {
-    index: Option<Fetched>,
+    /// Those that led to it, the outermost first.
+    indexes: Vec<Fetched>,
     manifest: Fetched,
     parsed: Manifest,
     config: ImageConfig,
@@ -81,9 +83,12 @@ pub fn pull(store: &Store, settings: &Settings, reference: &Reference, wanted: O
     let was_here = layers(store, &repository, &found, tell)? == 0 && store.has(&found.manifest.digest);
     store.put(&found.config_bytes)?;
     store.put(&found.manifest.bytes)?;
-    let (named, digest) = match &found.index {
+    for index in &found.indexes {
+        store.put(&index.bytes)?;
+    }
+    let (named, digest) = match found.indexes.first() {
         // Another machine's image is named by its own manifest: the index means ours.
-        Some(index) if platform::fits(&platform::host(), &found.platform) => (store.put(&index.bytes)?, index.digest.clone()),
+        Some(index) if platform::fits(&platform::host(), &found.platform) => (index.digest.clone(), index.digest.clone()),
         Some(index) => (found.manifest.digest.clone(), index.digest.clone()),
         None => (found.manifest.digest.clone(), found.manifest.digest.clone()),
     };
@@ -120,7 +125,7 @@ fn platform_of(config: &ImageConfig) -> Platform {
 fn find(repository: &Repository, name: &str, wanted: Option<&Platform>) -> Result<Found> {
     let host = platform::host();
     let mut fetched = repository.manifest(name)?;
-    let mut index = None;
+    let mut indexes = Vec::new();
     for _ in 0..=DEEPEST {
         let doing = || format!("pull {name} of {}", repository.full_name());
         let read = serde_json::from_slice(&fetched.bytes);
@@ -129,17 +134,18 @@ fn find(repository: &Repository, name: &str, wanted: Option<&Platform>) -> Resul
             ManifestOrIndex::Index(inner) => {
                 let chosen = choose(&inner, wanted.unwrap_or(&host)).map_err(|why| Error::new(Class::NotFound, doing(), why))?;
                 let next = repository.manifest(chosen.digest.as_str())?;
-                index.get_or_insert(std::mem::replace(&mut fetched, next));
+                indexes.push(std::mem::replace(&mut fetched, next));
                 continue;
             }
         };
         let (config_bytes, config) = config(repository, &parsed)?;
         let platform = platform_of(&config);
-        if let Some(wanted) = wanted.filter(|wanted| !platform::fits(wanted, &platform)) {
+        // An index has said for which machine it is; configs are less exact, and leave the variant out.
+        if let Some(wanted) = wanted.filter(|wanted| indexes.is_empty() && !platform::fits(wanted, &platform)) {
             let why = format!("it is for {} only, and {} was asked for", platform::name(&platform), platform::name(wanted));
             return Err(Error::new(Class::NotFound, doing(), why));
         }
-        return Ok(Found { index, manifest: fetched, parsed, config, config_bytes, platform });
+        return Ok(Found { indexes, manifest: fetched, parsed, config, config_bytes, platform });
     }
     Err(Error::invalid(format!("pull {name} of {}", repository.full_name()), "its index names an index that names an index that names an index"))
 }
@@ -147,7 +153,8 @@ fn find(repository: &Repository, name: &str, wanted: Option<&Platform>) -> Resul
 fn choose<'a>(index: &'a Index, wanted: &Platform) -> std::result::Result<&'a Descriptor, String> {
     platform::choose(&index.manifests, wanted).ok_or_else(|| {
         let offered: Vec<String> = index.manifests.iter().filter_map(|one| one.platform.as_ref().map(platform::name)).take(20).collect();
-        format!("no matching manifest for {} in the manifest list entries: there is {}", platform::name(wanted), offered.join(", "))
+        let offered = if offered.is_empty() { "nothing".into() } else { offered.join(", ") };
+        format!("no matching manifest for {} in the manifest list entries: there is {offered}", platform::name(wanted))
     })
 }
 
@@ -216,33 +223,43 @@ fn layers(store: &Store, repository: &Repository, found: &Found, tell: Tell) -> 
             }
         }
     };
+    let broke_off = AtomicBool::new(false);
     let unpacked = std::thread::scope(|scope| {
         (0..AT_ONCE.min(wanted.len())).for_each(|_| drop(scope.spawn(fetch_all)));
-        let unpacked = unpack_all(store, found, &chain, &is_here, &growing, tell);
+        let unpacked =
+            unpack_all(&Unpacking { fetching: &fetching, found, chain: &chain, is_here: &is_here, growing: &growing, broke_off: &broke_off });
         failed.fetch_or(unpacked.is_err(), Ordering::Relaxed);
         if unpacked.is_err() {
             repository.shut();
         }
         unpacked
     });
-    // Why a layer did not come says more than that its reader got no end.
+    // Why a layer did not come says more than that its reader got no end. When its content was wrong, the fetches only stopped with it.
     match first_error.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(e) if unpacked.as_ref().is_err_and(|unpacked| !is_content(unpacked)) || unpacked.is_ok() => Err(e),
+        Some(e) if broke_off.into_inner() || unpacked.is_ok() => Err(e),
         _ => unpacked.map(|()| wanted.len()),
     }
 }
 
-/// Whether a layer's own content was wrong, which is told rather than what ended because of it.
-fn is_content(error: &Error) -> bool {
-    error.class == Class::Invalid
+/// What is needed to unpack an image's layers.
+struct Unpacking<'a> {
+    fetching: &'a Fetch<'a>,
+    found: &'a Found,
+    chain: &'a [ChainId],
+    is_here: &'a [bool],
+    growing: &'a HashMap<&'a Digest, Growing>,
+    /// A layer that was being unpacked did not come to its end.
+    broke_off: &'a AtomicBool,
 }
 
 /// Unpacks the layers from the lowest up, each as it comes.
-fn unpack_all(store: &Store, found: &Found, chain: &[ChainId], is_here: &[bool], growing: &HashMap<&Digest, Growing>, tell: Tell) -> Result<()> {
+fn unpack_all(unpacking: &Unpacking) -> Result<()> {
+    let Unpacking { fetching: Fetch { store, repository, tell, .. }, found, chain, is_here, growing, broke_off } = unpacking;
     let mut asides: Vec<Aside> = Vec::new();
     let mut kept = Instant::now();
     for (at, layer) in found.parsed.layers.iter().enumerate() {
         let short = layer.digest.short();
+        let named = |e: Error| Error { doing: format!("{} (layer {short} of {})", e.doing, repository.full_name()), ..e };
         if is_here[at] {
             continue;
         }
@@ -254,25 +271,27 @@ fn unpack_all(store: &Store, found: &Found, chain: &[ChainId], is_here: &[bool],
             let folders: Vec<_> = chain[..at].iter().map(folder).collect();
             let aside = std::thread::scope(|scope| {
                 let mut reader = growing[&layer.digest].reader();
-                let counted = Counted { inner: move |buffer: &mut [u8]| reader.read(buffer), done: 0, told: 0, layer, tell };
+                let inner = move |buffer: &mut [u8]| reader.read(buffer).inspect_err(|_| broke_off.store(true, Ordering::Relaxed));
+                let counted = Counted { inner, done: 0, told: 0, layer, tell };
                 let plain = ahead(scope, || compression::undone(counted));
-                snapshot::unpack_aside(store, at.checked_sub(1).map(|below| &chain[below]), &folders, Some(&found.config.rootfs.diff_ids[at]), plain)
+                unpack::unpack_aside(store, at.checked_sub(1).map(|below| &chain[below]), &folders, Some(&found.config.rootfs.diff_ids[at]), plain)
             });
             match aside {
                 Ok(aside) => asides.push(aside),
                 // What is right stays.
-                Err(e) => return snapshot::keep(store, asides).and(Err(e)),
+                Err(e) => return unpack::keep(store, asides).and(Err(named(e))),
             }
         } else if let Err(e) = std::io::copy(&mut growing[&layer.digest].reader(), &mut std::io::sink()) {
-            return snapshot::keep(store, asides).and(Err(unreadable(e)));
+            broke_off.store(true, Ordering::Relaxed);
+            return unpack::keep(store, asides).and(Err(named(unreadable(e))));
         }
         if kept.elapsed() > TOGETHER {
-            snapshot::keep(store, std::mem::take(&mut asides))?;
+            unpack::keep(store, std::mem::take(&mut asides))?;
             kept = Instant::now();
         }
         tell(Told { layer: short, state: State::PullComplete });
     }
-    snapshot::keep(store, asides)
+    unpack::keep(store, asides)
 }
 
 /// Tells how much of a layer was unpacked.

@@ -10,31 +10,23 @@
 //!
 //! See it: `curl http://localhost:5000/v2/_catalog`. Source: OCI distribution specification 1.1.
 
-use std::fs::File;
 use std::io::Read;
 use std::sync::atomic::Ordering;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use ureq::Body;
-use ureq::http::{HeaderMap, Method, Response};
+use ureq::http::{HeaderMap, Method};
 
 use super::auth::Auth;
 use super::credentials;
 use super::failure::Failure;
-use super::http::{Ask, Content, Server, absolute};
+use super::http::{Ask, Content, Server};
 use super::settings::Settings;
 use crate::error::{Class, Error, Result};
 use crate::image::digest::Digest;
-use crate::image::manifest::{DOCKER_LIST, DOCKER_MANIFEST, Descriptor, INDEX, Index, MANIFEST};
+use crate::image::manifest::{DOCKER_LIST, DOCKER_MANIFEST, INDEX, MANIFEST};
 
 /// The registries' own limit, too.
 const BIGGEST_MANIFEST: u64 = 4 << 20;
-/// Of a page of tags or names.
-const BIGGEST_LIST: u64 = 16 << 20;
-const MOST_PAGES: usize = 1000;
-/// An upload is cut into parts of this many bytes: what fails is sent again from there.
-const PART: u64 = 32 << 20;
 
 const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
@@ -42,7 +34,7 @@ const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd
 /// A repository, and who can be asked for it.
 pub struct Repository {
     /// The mirrors, and last the registry itself.
-    servers: Vec<Server>,
+    pub(super) servers: Vec<Server>,
     pub registry: String,
     pub name: String,
 }
@@ -146,7 +138,8 @@ impl Repository {
             Some((first, total)) if first == from || first == 0 => {
                 Ok(Download { from: first, total, body: Box::new(response.into_body().into_reader()) })
             }
-            _ => Err(Failure { may_pass: true, ..Failure::words(format!("the bytes from {from} on were asked for, and others came")) }),
+            // As good as "not from there", which is how it is said.
+            _ => Err(Failure { status: Some(416), ..Failure::words(format!("the bytes from {from} on were asked for, and others came")) }),
         }
     }
 
@@ -169,73 +162,6 @@ impl Repository {
         }
     }
 
-    /// Has the registry take a blob over from another repository of its own. False when it won't.
-    ///
-    /// # Errors
-    /// Denied, and all that can happen on the way.
-    pub fn mount(&self, digest: &Digest, from: &str) -> Result<bool> {
-        let server = self.own()?;
-        server.auth.widen(&format!("repository:{from}:pull"));
-        let query = super::auth::encode(&[("mount", digest.as_str()), ("from", from)]);
-        let place = self.place(&format!("blobs/uploads/?{query}"));
-        match server.send(&Ask::new(Method::POST, &place)) {
-            Ok(response) if response.status() == 201 => Ok(true),
-            Ok(response) => {
-                // An upload was begun instead, which nobody will end.
-                let location = self.location(server, &response)?;
-                let _ = server.send(&Ask::new(Method::DELETE, &location));
-                Ok(false)
-            }
-            // A token that is too narrow, or a repository that isn't there: it is uploaded then.
-            Err(failure) if failure.status.is_some() => Ok(false),
-            Err(failure) => Err(failure.doing(format!("mount the blob {} in {}", digest.short(), self.full_name()))),
-        }
-    }
-
-    /// Sends a blob, in parts. `sent` is told how many bytes have gone.
-    ///
-    /// # Errors
-    /// Denied, and all that can happen on the way.
-    pub fn upload(&self, digest: &Digest, content: &File, sent: &(dyn Fn(u64) + Sync)) -> Result<()> {
-        let doing = || format!("send the blob {} to {}", digest.short(), self.full_name());
-        let size = content.metadata().map_err(|e| Error::new(Class::System, doing(), e.to_string()))?.len();
-        let server = self.own()?;
-        let begun = server.send(&Ask::new(Method::POST, &self.place("blobs/uploads/"))).map_err(|failure| failure.doing(doing()))?;
-        let mut location = self.location(server, &begun)?;
-        let mut from = 0;
-        while size - from > PART {
-            let range = format!("{from}-{}", from + PART - 1);
-            let headers = [("Content-Type", "application/octet-stream"), ("Content-Range", range.as_str())];
-            let part = Content::Part { file: content, from, length: PART, sent };
-            let ask = Ask { headers: &headers, content: part, again: false, ..Ask::new(Method::PATCH, &location) };
-            (location, from) = match server.send(&ask) {
-                Ok(response) => (self.location(server, &response)?, from + PART),
-                // How far did it get?
-                Err(failure) if failure.may_pass => self.resume(server, &location, failure).map_err(|failure| failure.doing(doing()))?,
-                Err(failure) => return Err(failure.doing(doing())),
-            };
-        }
-        let last = with_query(&location, &super::auth::encode(&[("digest", digest.as_str())]));
-        let part = Content::Part { file: content, from, length: size - from, sent };
-        let headers = [("Content-Type", "application/octet-stream")];
-        let ask = Ask { headers: &headers, content: part, again: from == 0, ..Ask::new(Method::PUT, &last) };
-        match server.send(&ask) {
-            Ok(_) => Ok(()),
-            // The answer may have been lost, and not the blob.
-            Err(failure) if failure.may_pass && self.has_blob(digest).unwrap_or(false) => Ok(()),
-            Err(failure) => Err(failure.doing(doing())),
-        }
-    }
-
-    /// Where an interrupted upload goes on: the place and the next byte.
-    fn resume(&self, server: &Server, location: &str, failure: Failure) -> std::result::Result<(String, u64), Failure> {
-        let response = server.send(&Ask::new(Method::GET, location)).map_err(|_| failure.clone())?;
-        let range = response.headers().get("Range").and_then(|value| value.to_str().ok());
-        let last = range.and_then(|range| range.trim_start_matches("bytes=").split_once('-')?.1.parse::<u64>().ok());
-        let location = self.location(server, &response).unwrap_or_else(|_| location.to_string());
-        last.map(|last| (location, if last == 0 { 0 } else { last + 1 })).ok_or(failure)
-    }
-
     /// Puts a manifest or index there, under a tag or its digest.
     ///
     /// # Errors
@@ -248,40 +174,6 @@ impl Repository {
         sent.map(drop).map_err(|failure| failure.doing(format!("push the manifest {tag_or_digest} to {}", self.full_name())))
     }
 
-    /// All tags.
-    ///
-    /// # Errors
-    /// NotFound, Denied, and all that can happen on the way.
-    pub fn tags(&self) -> Result<Vec<String>> {
-        #[derive(Deserialize)]
-        struct Tags {
-            tags: Option<Vec<String>>,
-        }
-        let doing = || format!("list the tags of {}", self.full_name());
-        let server = self.servers.last().ok_or_else(|| nowhere(&self.registry))?;
-        let pages = pages::<Tags>(server, self.place("tags/list")).map_err(|failure| failure.doing(doing()))?;
-        Ok(pages.into_iter().filter_map(|page| page.tags).flatten().collect())
-    }
-
-    /// What refers to a manifest: signatures, lists of contents. Also from registries that keep them under a tag.
-    ///
-    /// # Errors
-    /// Denied, and all that can happen on the way.
-    pub fn referrers(&self, digest: &Digest) -> Result<Vec<Descriptor>> {
-        let place = self.place(&format!("referrers/{digest}"));
-        let server = self.servers.last().ok_or_else(|| nowhere(&self.registry))?;
-        let pages = match pages::<Index>(server, place) {
-            // The specification's way for registries before 1.1.
-            Err(failure) if failure.status == Some(404) => match pages::<Index>(server, self.place(&format!("manifests/sha256-{}", digest.hex()))) {
-                Err(failure) if failure.status == Some(404) => Ok(Vec::new()),
-                pages => pages,
-            },
-            pages => pages,
-        };
-        let pages = pages.map_err(|failure| failure.doing(format!("list what refers to {} in {}", digest.short(), self.full_name())))?;
-        Ok(pages.into_iter().flat_map(|page| page.manifests).collect())
-    }
-
     /// Ends all that is under way there.
     pub fn shut(&self) {
         self.servers.iter().for_each(Server::shut);
@@ -292,12 +184,12 @@ impl Repository {
         format!("{}/{}", self.registry, self.name)
     }
 
-    fn place(&self, rest: &str) -> String {
+    pub(super) fn place(&self, rest: &str) -> String {
         format!("/v2/{}/{rest}", self.name)
     }
 
     /// The registry itself: who pushes asks no mirror.
-    fn own(&self) -> Result<&Server> {
+    pub(super) fn own(&self) -> Result<&Server> {
         self.servers.last().ok_or_else(|| nowhere(&self.registry))
     }
 
@@ -315,22 +207,6 @@ impl Repository {
             }
         }
         Err(failure)
-    }
-
-    /// The place that an answer gives for the next request; on this server as a rule.
-    fn location(&self, server: &Server, response: &Response<Body>) -> Result<String> {
-        let text = response.headers().get("Location").and_then(|value| value.to_str().ok());
-        let wrong = || Error::invalid(format!("send to {}", self.full_name()), "the registry doesn't say where to");
-        let text = text.ok_or_else(wrong)?;
-        let here = format!("{}://{}/", if server.is_tls() { "https" } else { "http" }, server.endpoint.host);
-        let here = here.parse().map_err(|_| wrong())?;
-        // A registry behind a proxy that speaks TLS for it doesn't know that it does.
-        let plain = format!("http://{}/", server.endpoint.host);
-        let whole = absolute(&here, text);
-        Ok(match whole.strip_prefix(&plain) {
-            Some(rest) if server.is_tls() => format!("https://{}/{rest}", server.endpoint.host),
-            _ => whole,
-        })
     }
 
     /// Why there is no such manifest, in words that tell registry, repository and tag apart.
@@ -354,48 +230,6 @@ impl Repository {
             _ => failure.doing(doing),
         }
     }
-}
-
-/// All repositories of a registry.
-///
-/// # Errors
-/// Denied, Unsupported (the Hub lists none), and all that can happen on the way.
-pub fn catalog(settings: &Settings, registry: &str) -> Result<Vec<String>> {
-    #[derive(Deserialize)]
-    struct Catalog {
-        repositories: Option<Vec<String>>,
-    }
-    let endpoint = settings.endpoints(registry, true)?.into_iter().next().ok_or_else(|| nowhere(registry))?;
-    let server = Server::new(endpoint, Auth::new(credentials::find(registry)?, "registry:catalog:*"))?;
-    let pages = pages::<Catalog>(&server, "/v2/_catalog".into()).map_err(|failure| failure.doing(format!("list the repositories of {registry}")))?;
-    Ok(pages.into_iter().filter_map(|page| page.repositories).flatten().collect())
-}
-
-fn nowhere(registry: &str) -> Error {
-    Error::new(Class::NotFound, format!("reach the registry {registry}"), "nothing says where it is")
-}
-
-/// A list that comes in pages, each with a link to the next.
-fn pages<T: DeserializeOwned>(server: &Server, first: String) -> std::result::Result<Vec<T>, Failure> {
-    let (mut place, mut all) = (first, Vec::new());
-    while all.len() < MOST_PAGES {
-        let accept = [("Accept", "application/json, application/vnd.oci.image.index.v1+json")];
-        let (headers, bytes) = server.whole(&Ask { headers: &accept, ..Ask::new(Method::GET, &place) }, BIGGEST_LIST)?;
-        let next = next_page(&headers);
-        all.push(serde_json::from_slice(&bytes).map_err(|e| Failure::words(format!("the list can't be read: {e}")))?);
-        match next {
-            Some(next) if next.starts_with('/') && next != place => place = next,
-            _ => return Ok(all),
-        }
-    }
-    Err(Failure::words(format!("the list has more than {MOST_PAGES} pages")))
-}
-
-/// `Link: </v2/_catalog?last=x&n=100>; rel="next"`
-fn next_page(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get("Link")?.to_str().ok()?;
-    let (address, rest) = text.strip_prefix('<')?.split_once('>')?;
-    rest.contains("next").then(|| address.to_string())
 }
 
 /// A manifest whose digest is the one that was asked for, or the one that the server names.
@@ -435,6 +269,6 @@ fn range_of(headers: &HeaderMap) -> Option<(u64, u64)> {
     Some((range.split_once('-')?.0.parse().ok()?, total.parse().ok()?))
 }
 
-fn with_query(location: &str, query: &str) -> String {
-    format!("{location}{}{query}", if location.contains('?') { '&' } else { '?' })
+pub(super) fn nowhere(registry: &str) -> Error {
+    Error::new(Class::NotFound, format!("reach the registry {registry}"), "nothing says where it is")
 }
