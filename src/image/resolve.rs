@@ -14,7 +14,7 @@ use super::digest::{ChainId, Digest};
 use super::list::{self, Listed, Repositories};
 use super::manifest::{self, Descriptor, ImageConfig, Index, Manifest};
 use super::platform;
-use super::reference::Reference;
+use super::reference::{self, Reference};
 use super::snapshot;
 use super::store::Store;
 use super::unpack;
@@ -76,9 +76,13 @@ pub fn find(store: &Store, repositories: &Repositories, name: &str) -> Result<Di
     if let Some(manifest) = named {
         return Ok(manifest.clone());
     }
+    let missing = |name: String| {
+        let error = Error::new(Class::NotFound, format!("find the image {name}"), format!("No such image: {name}"));
+        error.hint("`onggi images` shows what is here")
+    };
     by_id(store, repositories, name)?.ok_or_else(|| match reference {
-        Ok(reference) => Error::new(Class::NotFound, format!("find the image {name}"), format!("No such image: {}", reference.familiar()))
-            .hint("`onggi images` shows what is here"),
+        Ok(reference) => Error { doing: format!("find the image {name}"), ..missing(reference.familiar()) },
+        Err(_) if reference::is_id(name).is_some() => missing(name.to_string()),
         Err(not_a_reference) => not_a_reference,
     })
 }

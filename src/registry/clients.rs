@@ -71,8 +71,11 @@ impl Reached {
                 format!("location = \"{host}\""),
                 format!("insecure = {insecure}"),
             ],
-            None => vec!["[[registry]]".to_string(), format!("location = \"{host}\""), format!("insecure = {insecure}")],
+            None => Vec::new(),
         };
+        if insecure || self.mirror_of.is_none() {
+            lines.extend(["[[registry]]".to_string(), format!("location = \"{host}\""), format!("insecure = {insecure}")]);
+        }
         if self.is_tls {
             lines.push(format!("# and the certificate as /etc/containers/certs.d/{host}/ca.crt"));
         }

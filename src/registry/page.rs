@@ -89,7 +89,7 @@ fn document(registry: &Registry, words: &Words, reached: &Reached) -> String {
     }
     images.iter().for_each(|one| image(&mut out, words, reached, one, &uses));
     if all > images.len() {
-        let _ = writeln!(out, "<p>{} {}</p>", all - images.len(), words.more);
+        let _ = writeln!(out, "<p>{}{}</p>", all - images.len(), words.more);
     }
     let _ = writeln!(out, "</main>\n</body>\n</html>");
     out
@@ -145,7 +145,7 @@ fn layers(out: &mut String, words: &Words, variant: &Variant, uses: &BTreeMap<&D
     let _ = writeln!(out, "<table><tr><th>{}</th><th class=\"n\">{}</th><th>{}</th></tr>", words.layer, words.size, words.shared);
     for layer in variant.layers.iter().take(MOST_LAYERS) {
         let users = match uses.get(&layer.digest) {
-            Some(&count) if count > 1 => format!("{count} {}", words.shared_with),
+            Some(&count) if count > 1 => format!("{count}{}", words.shared_with),
             _ => words.own.to_string(),
         };
         let (short, digest, size) = (layer.digest.short(), &layer.digest, size(layer.size));

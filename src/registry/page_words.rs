@@ -46,10 +46,10 @@ pub const ENGLISH: Words = Words {
     size: "Size",
     layer: "Layer",
     shared: "Use",
-    shared_with: "images share it",
+    shared_with: " images share it",
     own: "this image's own",
     not_fetched: "not fetched yet",
-    more: "more images: onggi search, or /v2/_catalog",
+    more: " more images: onggi search, or /v2/_catalog",
     certificate: "The certificate to trust",
 };
 
