@@ -84,10 +84,8 @@ impl Catalog {
                 let digest = descriptor.digest.clone();
                 let old = repository.tags.insert(tag.clone(), descriptor).filter(|old| old.digest != digest);
                 // What was fetched can be fetched again.
-                if let Some(old) = old.filter(|old| !is_fetched(old)) {
-                    if !repository.lines().any(|line| line.digest == old.digest) {
-                        repository.untagged.insert(old.digest.clone(), old);
-                    }
+                if let Some(old) = old.filter(|old| !is_fetched(old) && !repository.lines().any(|line| line.digest == old.digest)) {
+                    repository.untagged.insert(old.digest.clone(), old);
                 }
             }
         }

@@ -23,7 +23,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -73,6 +73,8 @@ pub struct Registry {
     /// Our certificate, for those who want to trust it.
     pub certificate: Option<String>,
     pub address: SocketAddr,
+    /// One big manifest at a time.
+    pub room_for_big: Semaphore,
     /// How many connections there are from which address.
     taken: Mutex<Taken>,
     freed: Condvar,
@@ -115,6 +117,7 @@ pub fn serve(options: Options) -> Result<Running> {
         auth: options.auth,
         certificate: options.tls.as_ref().map(|tls| tls.certificate.clone()),
         address,
+        room_for_big: Semaphore::new(1),
         taken: Mutex::default(),
         freed: Condvar::new(),
         most: room_for_connections(),
