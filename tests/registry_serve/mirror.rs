@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use onggi::image::digest::Digest;
 
 use crate::served::{MANIFEST, Served, ask, begin};
+use crate::support::jar::Jar;
 
 /// Reads an answer without keeping it: how many bytes of content, and whether they are all this byte.
 fn drained(mut stream: TcpStream, byte: u8) -> (u64, bool) {
@@ -94,6 +95,8 @@ fn when_nobody_answers_outside_what_is_here_is_served() {
 #[test]
 fn a_blob_that_is_not_what_its_digest_says_is_never_given_whole_nor_kept() {
     let wanted = Digest::of(&[1; 200_000]);
+    // First, for with it comes this test's own network.
+    let jar = Jar::empty();
     let liar = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = liar.local_addr().unwrap().to_string();
     std::thread::spawn(move || {
@@ -101,7 +104,7 @@ fn a_blob_that_is_not_what_its_digest_says_is_never_given_whole_nor_kept() {
             lie(stream);
         }
     });
-    let mirror = Served::new(&["--mirror-of", &host]);
+    let mirror = Served::with(jar, &["--mirror-of", &host]);
     for _ in 0..2 {
         let (length, _) = drained(begin(&mirror.host, "GET", &format!("/v2/x/blobs/{wanted}"), &[], Some(0)), 2);
         assert!(length < 200_000, "the wrong blob was given whole");
@@ -109,13 +112,16 @@ fn a_blob_that_is_not_what_its_digest_says_is_never_given_whole_nor_kept() {
         assert_eq!((files("blobs/sha256"), files("uploads")), (0, 0));
     }
     let manifest = mirror.fetch(&format!("/v2/x/manifests/{wanted}"));
-    assert_eq!(manifest.status, 502, "{manifest:?}");
+    let found = Digest::of(&[2; 200_000]);
+    assert!(manifest.status == 502 && manifest.text().contains(found.as_str()), "{manifest:?}");
+    assert!(mirror.end().contains("kB fetched from outside"), "it was asked");
 }
 
 #[test]
 fn a_blob_is_sent_on_while_it_arrives_and_fetched_on_where_the_line_broke() {
     let content: Vec<u8> = (0..1_000_000u32).map(|number| (number * 7 % 251) as u8).collect();
     let digest = Digest::of(&content);
+    let jar = Jar::empty();
     let outside = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = outside.local_addr().unwrap().to_string();
     let (go_on, wait) = std::sync::mpsc::channel::<()>();
@@ -137,7 +143,7 @@ fn a_blob_is_sent_on_while_it_arrives_and_fetched_on_where_the_line_broke() {
             }
         }
     });
-    let mirror = Served::new(&["--mirror-of", &host]);
+    let mirror = Served::with(jar, &["--mirror-of", &host]);
     let mut client = begin(&mirror.host, "GET", &format!("/v2/x/blobs/{digest}"), &[], Some(0));
     let head = head_of(&mut client);
     assert!(head.starts_with("HTTP/1.1 200") && head.contains("content-length: 1000000"), "{head}");
