@@ -125,6 +125,6 @@ fn a_committed_container_runs_again_as_an_image() {
     assert_eq!(config["rootfs"]["diff_ids"].as_array().unwrap().len(), 2);
 
     assert!(says(&jar, &["commit", "-c", "RUN ls", "busy"]).err.contains("run is not a valid change command"));
-    assert!(says(&jar, &["commit", "busy", "BAD"]).err.contains("lower case"));
+    assert!(says(&jar, &["commit", "busy", "BAD"]).err.contains("must be lowercase"));
     does(&jar, &["rm", "-f", "busy", "next"]);
 }

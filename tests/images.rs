@@ -140,7 +140,7 @@ fn removing_says_what_went_and_goes_on_after_a_failure() {
     // By the beginning of its ID.
     let id = import(&jar, "y", &["-", "web:1"]);
     assert!(jar.does(&["rmi", &id["sha256:".len()..][..8]]).starts_with("Untagged: web:1\nDeleted: sha256:"));
-    refuses(&jar, &["rmi", "UPPER"], &["lower case"]);
+    refuses(&jar, &["rmi", "UPPER"], &["must be lowercase"]);
     refuses(&jar, &["tag", "nothing", "x"], &["No such image: nothing:latest"]);
     refuses(&jar, &["tag", "base", "x@sha256:0000000000000000000000000000000000000000000000000000000000000000"], &["digest reference"]);
 }

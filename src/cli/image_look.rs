@@ -14,6 +14,7 @@ use super::template::Template;
 use crate::error::Result;
 use crate::image::digest::ChainId;
 use crate::image::manifest::{ContainerConfig, History, ImageConfig};
+use crate::image::reference::Reference;
 use crate::image::store::Store;
 use crate::image::{list, snapshot};
 
@@ -86,6 +87,8 @@ pub fn facts(store: &Store, name: &str) -> Result<Value> {
         "Id": image.id,
         "RepoTags": image.names.iter().filter(|(name, _)| name.tag.is_some()).map(|(name, _)| name.familiar()).collect::<Vec<_>>(),
         "RepoDigests": digests,
+        // Not Docker's: the parts of each name, which people mix up.
+        "References": image.names.iter().map(|(name, _)| parts(name)).collect::<Vec<_>>(),
         "Parent": "",
         "Comment": config.history.last().and_then(|last| last.comment.clone()).unwrap_or_default(),
         "Created": image.created,
@@ -102,6 +105,11 @@ pub fn facts(store: &Store, name: &str) -> Result<Value> {
         "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
         "Descriptor": {"digest": image.manifests.first()},
     }))
+}
+
+/// A name taken apart: a registry is a server, a repository is a set of images there.
+fn parts(name: &Reference) -> Value {
+    json!({"Registry": name.registry, "Repository": name.repository, "Tag": name.tag, "Digest": name.digest})
 }
 
 /// The settings with all of Docker's fields: scripts ask for them whether they are set or not.

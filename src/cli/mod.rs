@@ -41,6 +41,7 @@ pub mod ps;
 pub mod pull;
 pub mod push;
 pub mod registry;
+pub mod registry_ls;
 pub mod run;
 pub mod search;
 pub mod size;

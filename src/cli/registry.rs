@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::registry_ls::{LsArgs, ls};
 use super::{complain, say};
 use crate::engine::home::Home;
 use crate::error::{Class, Doing, Error, Result};
@@ -31,6 +32,9 @@ pub enum Registry {
     /// Find registries on the same network, among those that announce themselves
     #[command(after_help = "Example:\n  onggi registry find")]
     Find(FindArgs),
+    /// List the repositories of a registry, the tags of one, or the parts of an image
+    #[command(after_help = "Examples:\n  onggi registry ls localhost:5000\n  onggi registry ls localhost:5000/team/web:1")]
+    Ls(LsArgs),
     /// Ask this registry first for the images of the Docker Hub
     #[command(after_help = "Example:\n  onggi registry use http://192.168.0.10:5000")]
     Use(UseArgs),
@@ -104,6 +108,7 @@ pub fn registry(verb: &Registry) -> Result<u8> {
     match verb {
         Registry::Serve(args) => serve(args),
         Registry::Find(args) => look_around(args),
+        Registry::Ls(args) => ls(args),
         Registry::Use(args) => use_mirror(args),
     }
 }

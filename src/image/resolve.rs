@@ -6,13 +6,15 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::digest::{ChainId, Digest};
 use super::list::{self, Listed, Repositories};
 use super::manifest::{self, Descriptor, ImageConfig, Index, Manifest};
 use super::platform;
-use super::reference::Reference;
+use super::reference::{self, Reference};
 use super::snapshot;
 use super::store::Store;
 use super::unpack;
@@ -33,11 +35,22 @@ pub struct Image {
     pub chain: Vec<ChainId>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
 pub enum ManifestOrIndex {
     Manifest(Box<Manifest>),
     Index(Index),
+}
+
+impl<'de> Deserialize<'de> for ManifestOrIndex {
+    /// Told apart by what they have; what has both would be another image for every reader (CVE-2021-41190).
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<ManifestOrIndex, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let has = |field: &str| value.get(field).is_some_and(|field| !field.is_null());
+        match (has("manifests"), has("config") || has("layers")) {
+            (true, true) => Err(D::Error::custom("it is a manifest and an index at once")),
+            (true, false) => serde_json::from_value(value).map(ManifestOrIndex::Index).map_err(D::Error::custom),
+            (false, _) => serde_json::from_value(value).map(ManifestOrIndex::Manifest).map_err(D::Error::custom),
+        }
+    }
 }
 
 /// Finds the image that `name` means: a reference, a digest, or the beginning of an ID. Layers that aren't unpacked are unpacked now.
@@ -63,9 +76,13 @@ pub fn find(store: &Store, repositories: &Repositories, name: &str) -> Result<Di
     if let Some(manifest) = named {
         return Ok(manifest.clone());
     }
+    let missing = |name: String| {
+        let error = Error::new(Class::NotFound, format!("find the image {name}"), format!("No such image: {name}"));
+        error.hint("`onggi images` shows what is here")
+    };
     by_id(store, repositories, name)?.ok_or_else(|| match reference {
-        Ok(reference) => Error::new(Class::NotFound, format!("find the image {name}"), format!("No such image: {}", reference.familiar()))
-            .hint("`onggi images` shows what is here"),
+        Ok(reference) => Error { doing: format!("find the image {name}"), ..missing(reference.familiar()) },
+        Err(_) if reference::is_id(name).is_some() => missing(name.to_string()),
         Err(not_a_reference) => not_a_reference,
     })
 }

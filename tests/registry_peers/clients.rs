@@ -220,15 +220,26 @@ impl Client {
         Held { manifest: Digest::of(&bytes).to_string(), id: manifest["config"]["digest"].as_str().unwrap_or_default().into() }
     }
 
+    /// Pushes a folder in the OCI's layout as it is.
+    #[track_caller]
+    pub fn push_layout(&self, folder: &Path, name: &str) {
+        self.copy_with(&["--preserve-digests"], &format!("oci:{}:1", folder.display()), &format!("docker://{name}"));
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        self.copy_with(&[], from, to);
+    }
+
     /// `skopeo copy`
     #[track_caller]
-    pub fn copy(&self, from: &str, to: &str) {
+    fn copy_with(&self, options: &[&str], from: &str, to: &str) {
         let program = match self {
             Client::Skopeo { program, .. } | Client::Umoci { skopeo: program, .. } => program,
             _ => panic!("{} copies nothing", self.name()),
         };
         let mut command = Command::new(program);
-        command.args(["copy", "-q", "--all", "--insecure-policy", "--src-tls-verify=false", "--dest-tls-verify=false", from, to]);
+        command.args(["copy", "-q", "--all", "--insecure-policy", "--src-tls-verify=false", "--dest-tls-verify=false"]);
+        command.args(options).args([from, to]);
         command.current_dir(self.folder()).env("HOME", self.folder()).stdin(Stdio::null());
         runs(command);
     }

@@ -57,7 +57,7 @@ fn what_is_pulled_and_pushed_elsewhere_keeps_its_digest_and_its_layers_are_mount
     let image = Image::of(&[1, 2, 3].map(|seed| Layer::of(&[(&*format!("file{seed}"), &noise(seed, 100_000)[..])])));
     let (from, to) = (registry.name("team/web:1"), registry.name("other/web:2"));
     image.write_layout(&jar.root.join("layout"), "1");
-    skopeo.copy(&format!("oci:{}:1", jar.root.join("layout").display()), &format!("docker://{from}"));
+    skopeo.push_layout(&jar.root.join("layout"), &from);
     let onggi = Client::Onggi(Jar::empty());
     assert_eq!(onggi.pull(&from), Held { manifest: image.digest.clone(), id: image.id.clone() });
     onggi.shows(&["tag", &from, &to]);
@@ -84,7 +84,7 @@ fn goes_round(image: &Image, engines: bool) {
     let Some(skopeo) = skopeo() else { return };
     let (from, to) = (registry.name("in:1"), registry.name("out:1"));
     image.write_layout(&jar.root.join("layout"), "1");
-    skopeo.copy(&format!("oci:{}:1", jar.root.join("layout").display()), &format!("docker://{from}"));
+    skopeo.push_layout(&jar.root.join("layout"), &from);
     let onggi = Client::Onggi(Jar::empty());
     assert_eq!(onggi.pull(&from).manifest, image.digest);
     onggi.shows(&["tag", &from, &to]);
@@ -129,7 +129,7 @@ fn an_index_is_pushed_with_what_is_here_of_it() {
     let index = Image::index(&[(&*here, image.clone()), ("linux/riscv64", foreign)]);
     let (from, to) = (registry.name("in:1"), registry.name("out:1"));
     index.write_layout(&jar.root.join("layout"), "1");
-    skopeo.copy(&format!("oci:{}:1", jar.root.join("layout").display()), &format!("docker://{from}"));
+    skopeo.push_layout(&jar.root.join("layout"), &from);
     let onggi = Client::Onggi(Jar::empty());
     assert_eq!(onggi.pull(&from), Held { manifest: index.digest.clone(), id: image.id.clone() });
     onggi.shows(&["tag", &from, &to]);

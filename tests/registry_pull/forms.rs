@@ -145,9 +145,13 @@ fn a_config_that_lies_about_its_layers_is_refused() {
     let mut image = Image::of(&[layer.clone()]);
     change(&mut image, |manifest| manifest["layers"][0]["digest"] = json!("sha256:../../../../etc/passwd"));
     is_refused(&image, &["digest"]);
-    let mut image = Image::of(&[layer]);
+    let mut image = Image::of(std::slice::from_ref(&layer));
     change(&mut image, |manifest| manifest["layers"][0]["digest"] = json!(format!("sha512:{}", "0".repeat(128))));
     is_refused(&image, &["sha512"]);
+    // Another image for every reader.
+    let mut image = Image::of(&[layer]);
+    change(&mut image, |manifest| manifest["manifests"] = json!([]));
+    is_refused(&image, &["a manifest and an index at once"]);
 }
 
 /// Another manifest for the same blobs.

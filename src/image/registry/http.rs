@@ -242,7 +242,12 @@ impl Server {
                 self.run(request.header("Content-Length", length), proxy, SendBody::from_reader(&mut part))
             }
         };
-        sent.map_err(|e| failure::of_request(e, address)).map_err(|failure| Failure { why: format!("{through}{}", failure.why), ..failure })
+        sent.map_err(|e| {
+            let failure = failure::of_request(e, address);
+            // A proxy that is away is away for both schemes.
+            let is_other_scheme = failure.is_other_scheme && !(failure.is_unreachable && !through.is_empty());
+            Failure { why: format!("{through}{}", failure.why), is_other_scheme, ..failure }
+        })
     }
 
     fn run(&self, request: Builder, proxy: Option<Proxy>, content: impl ureq::AsSendBody) -> std::result::Result<Response<Body>, ureq::Error> {
