@@ -30,6 +30,8 @@ pub enum Class {
     Unsupported,
     /// The kernel said no, and the input was fine.
     System,
+    /// Somebody pressed Ctrl-C: exit code 130.
+    Interrupted,
     /// The container's command does not exist: exit code 127.
     CommandNotFound,
     /// The container's command exists but can't be executed: exit code 126.
@@ -81,6 +83,16 @@ impl Error {
         Error { class, doing: doing.into(), cause: Some(Box::new(Cause::Sys(cause))), hint: None }
     }
 
+    /// A failure that the standard library told us of.
+    pub fn io(doing: impl Into<String>, e: &std::io::Error) -> Error {
+        let class = match e.kind() {
+            std::io::ErrorKind::NotFound => Class::NotFound,
+            std::io::ErrorKind::PermissionDenied => Class::Denied,
+            _ => Class::System,
+        };
+        Error::new(class, doing, said(e))
+    }
+
     /// The same failure with a word on what to do.
     pub fn hint(mut self, hint: impl Into<String>) -> Error {
         self.hint = Some(hint.into());
@@ -96,6 +108,7 @@ impl Error {
     /// The exit code that Docker's commands use for a failure of this kind (docker run(1), "Exit status").
     pub fn exit_code(&self) -> u8 {
         match self.class {
+            Class::Interrupted => 130,
             Class::CommandNotFound => 127,
             Class::CommandNotRunnable => 126,
             _ => 125,
@@ -153,14 +166,7 @@ impl<T> Doing<T> for Result<T, SysError> {
 
 impl<T> Doing<T> for std::io::Result<T> {
     fn doing(self, story: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|e| {
-            let class = match e.kind() {
-                std::io::ErrorKind::NotFound => Class::NotFound,
-                std::io::ErrorKind::PermissionDenied => Class::Denied,
-                _ => Class::System,
-            };
-            Error::new(class, story(), said(&e))
-        })
+        self.map_err(|e| Error::io(story(), &e))
     }
 }
 

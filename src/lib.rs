@@ -15,6 +15,8 @@ pub mod volume;
 pub mod engine;
 pub mod inspect;
 
+pub mod registry;
+
 pub mod cli;
 
 pub mod workshop;

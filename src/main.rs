@@ -7,9 +7,10 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use onggi::cli::container::{self, Container, Noun};
 use onggi::cli::images::{self, Image, Images};
 use onggi::cli::networks::{self, Networks};
+use onggi::cli::registry::{self, Registry};
 use onggi::cli::system::{self, System};
 use onggi::cli::volume::{self, Verb};
-use onggi::cli::{complain, complete, doctor, events, info, man, oci, slips};
+use onggi::cli::{complain, complete, doctor, events, info, login, man, oci, search, slips};
 use onggi::engine::rootless;
 use onggi::error::Result;
 use onggi::runtime::{explain, own_program};
@@ -73,11 +74,23 @@ enum Command {
         #[command(subcommand)]
         verb: Image,
     },
+    /// Log in to a registry
+    Login(login::LoginArgs),
+    /// Log out of a registry
+    Logout(login::LogoutArgs),
+    /// Look for images on the Hub, or in a registry of your own
+    Search(search::SearchArgs),
     /// Networks: make them, put containers on them, look at them
     #[command(after_help = "Example:\n  onggi network create front")]
     Network {
         #[command(subcommand)]
         verb: Networks,
+    },
+    /// A registry for the classroom: serve one, find one, use one
+    #[command(after_help = "Example:\n  onggi registry serve")]
+    Registry {
+        #[command(subcommand)]
+        verb: Registry,
     },
     /// Folders that outlive their containers
     #[command(after_help = "Example:\n  onggi volume ls")]
@@ -169,10 +182,15 @@ fn dispatch(onggi: Onggi) -> Result<u8> {
             prepare(false)?;
             images::image(verb)
         }
+        // The keyring and the file are the user's own, so these stay outside of the containers' user namespace.
+        Command::Login(args) => login::login(&args),
+        Command::Logout(args) => login::logout(&args),
+        Command::Search(args) => search::search(&args),
         Command::Network { verb } => {
             prepare(false)?;
             networks::networks(&verb)
         }
+        Command::Registry { verb } => registry::registry(&verb),
         Command::Volume { verb } => {
             prepare(false)?;
             volume::volume(&verb)

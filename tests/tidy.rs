@@ -15,7 +15,7 @@ use std::process::Command;
 use rust_code::{RustCode, Token};
 
 /// Who may import whom: only downwards. Modules on one level don't import each other; `src/bin` and `build.rs` are on top too.
-const LEVELS: [(&str, u32); 20] = [
+const LEVELS: [(&str, u32); 21] = [
     ("sys", 0),
     ("error", 1),
     ("id", 1),
@@ -29,6 +29,7 @@ const LEVELS: [(&str, u32); 20] = [
     ("build", 4),
     ("compose", 5),
     ("api", 6),
+    ("registry", 6),
     ("cli", 7),
     ("repl", 8),
     ("web", 8),

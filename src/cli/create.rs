@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::limits::LimitArgs;
 use super::networking::{self, NetworkArgs};
+use super::pull::{self, PullFirst};
 use super::values::{self, device, namespace, nanoseconds, restart, ulimit};
 use super::{mounts, size};
 use crate::engine::create::{self, Notice};
@@ -160,8 +161,10 @@ pub struct CreateArgs {
     /// Write the container's ID into a file
     #[arg(long, value_name = "FILE")]
     pub cidfile: Option<PathBuf>,
-    /// Image: `base`, or what `onggi images` lists
-    image: String,
+    #[command(flatten)]
+    pub pull: PullFirst,
+    /// Image: `base`, or a name that is pulled when it isn't here
+    pub image: String,
     /// Command and its arguments, instead of the image's
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
@@ -176,6 +179,7 @@ pub fn create(args: &CreateArgs) -> Result<u8> {
     request.stdin_once = request.interactive;
     let cidfile = Cidfile::claim(args.cidfile.as_deref())?;
     let home = Home::open()?;
+    let _held = pull::ensure(&home, &args.image, &args.pull)?;
     let record = create::create(&home, &request, None, &mut |notice| tell(notice, &cidfile))?;
     cidfile.written()?;
     super::say(&record.id)

@@ -170,7 +170,7 @@ pub fn history(store: &Store, args: &HistoryArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn ellipsis(text: &str, most: usize) -> String {
+pub fn ellipsis(text: &str, most: usize) -> String {
     match text.chars().count() > most {
         true => text.chars().take(most - 1).chain(['…']).collect(),
         false => text.to_string(),

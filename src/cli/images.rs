@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::filter::Filters;
 use super::image_filter::Chosen;
 use super::table::{self, Column, Listing};
-use super::{human, image_files, image_look, image_remove, say};
+use super::{human, image_files, image_look, image_remove, pull, push, say};
 use crate::engine::events;
 use crate::engine::home::Home;
 use crate::error::{Class, Error, Result};
@@ -23,6 +23,12 @@ pub enum Images {
     /// List the images that are here
     #[command(after_help = "Example:\n  onggi images --filter dangling=true")]
     Images(LsArgs),
+    /// Get an image from a registry
+    #[command(after_help = "Example:\n  onggi pull localhost:5000/team/web:1")]
+    Pull(pull::PullArgs),
+    /// Send an image to a registry
+    #[command(after_help = "Example:\n  onggi push localhost:5000/team/web:1")]
+    Push(push::PushArgs),
     /// Remove images, or names of them
     #[command(after_help = "Example:\n  onggi rmi web:1 web:2")]
     Rmi(image_remove::RmArgs),
@@ -49,6 +55,12 @@ pub enum Image {
     /// List the images that are here
     #[command(visible_alias = "list", after_help = "Example:\n  onggi image ls -q")]
     Ls(LsArgs),
+    /// Get an image from a registry
+    #[command(after_help = "Example:\n  onggi image pull --platform linux/arm64 nginx")]
+    Pull(pull::PullArgs),
+    /// Send an image to a registry
+    #[command(after_help = "Example:\n  onggi image push -a localhost:5000/team/web")]
+    Push(push::PushArgs),
     /// Remove images, or names of them
     #[command(visible_alias = "remove", after_help = "Example:\n  onggi image rm web:1")]
     Rm(image_remove::RmArgs),
@@ -116,6 +128,8 @@ pub struct TagArgs {
 pub fn images(verb: Images) -> Result<u8> {
     image(match verb {
         Images::Images(args) => Image::Ls(args),
+        Images::Pull(args) => Image::Pull(args),
+        Images::Push(args) => Image::Push(args),
         Images::Rmi(args) => Image::Rm(args),
         Images::Tag(args) => Image::Tag(args),
         Images::History(args) => Image::History(args),
@@ -134,6 +148,8 @@ pub fn image(verb: Image) -> Result<u8> {
     let store = Store::open(&home.data)?;
     match verb {
         Image::Ls(args) => ls(&store, &args),
+        Image::Pull(args) => pull::pull(&home, &store, &args),
+        Image::Push(args) => push::push(&home, &store, &args),
         Image::Rm(args) => image_remove::rm(&home, &store, &args),
         Image::Prune(args) => image_remove::prune(&home, &store, &args),
         Image::Inspect(args) => image_look::inspect(&store, &args),

@@ -5,6 +5,7 @@
 use clap::Args;
 
 use super::create::{self, Cidfile, CreateArgs};
+use super::pull;
 use super::values::{Keys, detach_keys};
 use crate::engine::foreground::Outcome;
 use crate::engine::home::Home;
@@ -54,7 +55,9 @@ pub fn run(args: RunArgs) -> Result<u8> {
     });
     let cidfile = Cidfile::claim(args.create.cidfile.as_deref())?;
     let home = Home::open()?;
+    let held = pull::ensure(&home, &args.create.image, &args.create.pull)?;
     let running = run::run(&home, &request, attach, &mut |notice| create::tell(notice, &cidfile))?;
+    drop(held);
     cidfile.written()?;
     let Some((attached, signals)) = running.attached.zip(running.signals) else {
         return super::say(&running.id);

@@ -1,22 +1,16 @@
 //! What to do next, for what beginners type most: docker's commands that this version doesn't have, and a command without its arguments.
 //!
-//! See it: `onggi pull alpine`, `onggi exec web`.
+//! See it: `onggi build .`, `onggi exec web`.
 
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 /// Docker's words that mean nothing here yet, and the way that there is instead.
 const ABSENT: &[(&str, &str)] = &[
-    ("pull", LOAD),
-    ("push", "this version reaches no registry: `onggi save` writes an image to an archive"),
-    ("search", LOAD),
-    ("login", LOAD),
     ("build", "this version reads no Dockerfiles: `onggi commit` makes an image of a container, `onggi import` one of files"),
     ("compose", "this version starts containers one by one: `onggi run -d --name web …`"),
     ("help", "`onggi --help` lists the commands, `onggi run --help` tells all about one"),
 ];
-
-const LOAD: &str = "this version reaches no registry: `base` is made from this machine's own programs, `onggi load` takes images from archives";
 
 /// A line for what was typed; None when clap's own words are enough.
 pub fn hint(error: &Error, command: &Command) -> Option<String> {
@@ -63,7 +57,7 @@ mod tests {
 
     #[test]
     fn an_absent_command_or_option_has_a_way_instead() {
-        assert!(hint_of(&["pull", "alpine"]).unwrap().contains("onggi load"));
+        assert!(hint_of(&["build", "."]).unwrap().contains("onggi commit"));
         assert_eq!(hint_of(&["rum"]), None);
     }
 

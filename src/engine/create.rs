@@ -53,6 +53,11 @@ pub fn create(home: &Home, request: &Request, starter: Option<ProcessId>, notice
     // Until the record says that its layers are needed, nobody collects them.
     let _held = store.hold()?;
     let image = image(&store, &request.image, notice)?;
+    if image.config.architecture != image::manifest::architecture() {
+        let words =
+            format!("the image is for machines of the kind {}, and this one is {}", image.config.architecture, image::manifest::architecture());
+        notice(Notice::Warning(&words));
+    }
     let mut request = request.clone();
     volumes::resolve(home, &mut request, &image.config.config)?;
     let request = &request;
@@ -150,9 +155,9 @@ fn image(store: &Store, reference: &str, notice: &mut dyn FnMut(Notice)) -> Resu
             }
             Ok(image)
         }
-        Err(e) if e.class == Class::NotFound && e.hint.is_some() => Err(e.hint(
-            "no registry can be reached yet; `onggi images` shows what is here, `base` is there at once, `onggi load` takes others from an archive",
-        )),
+        Err(e) if e.class == Class::NotFound && e.hint.is_some() => {
+            Err(e.hint("`onggi images` shows what is here, `base` is there at once, `onggi pull` gets others from their registries"))
+        }
         found => found,
     }
 }

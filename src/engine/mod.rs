@@ -19,6 +19,7 @@ pub mod files;
 pub mod foreground;
 pub mod home;
 pub mod images;
+pub mod interrupt;
 pub mod log;
 pub mod members;
 pub mod monitor;

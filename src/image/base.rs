@@ -14,6 +14,7 @@ use super::reference::Reference;
 use super::resolve::{Image, resolve};
 use super::snapshot;
 use super::store::Store;
+use super::unpack;
 use crate::clock;
 use crate::error::{Class, Doing, Error, Result};
 
@@ -92,7 +93,7 @@ fn make(store: &Store) -> Result<(Image, Made)> {
     let diff_id = DiffId(layer.clone());
     let chain = ChainId(layer.clone());
     if !snapshot::dir(store, &chain).exists() {
-        snapshot::unpack(store, &[], Some(&diff_id), store.open_blob(&layer)?)?;
+        unpack::unpack(store, &[], Some(&diff_id), store.open_blob(&layer)?)?;
     }
     let config = store.put(&to_json(&config(&tree, diff_id)))?;
     let manifest = store.put(&to_json(&describe(store, config, layer, size)?))?;

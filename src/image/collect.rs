@@ -125,6 +125,11 @@ fn sweep(store: &Store, needed: &Needed) -> Result<Freed> {
             freed.blobs += 1;
         }
     }
+    // Nobody fetches anything while we are alone: these were left by who was killed.
+    for (path, _) in named(&store.root().join("images/partial")).unwrap_or_default() {
+        freed.bytes += path.metadata().map_or(0, |meta| meta.len());
+        fs::remove_file(&path).doing(|| format!("remove {}", path.display()))?;
+    }
     freed.snapshots.sort();
     Ok(freed)
 }

@@ -101,6 +101,8 @@ impl<R: BufRead> Read for Gunzip<R> {
         self.0.read(buffer).map_err(|e| match e.kind() {
             _ if e.raw_os_error().is_some() => e,
             ErrorKind::UnexpectedEof => Error::new(ErrorKind::UnexpectedEof, "the gzip data is cut off"),
+            // Whoever brings the data has a reason of their own.
+            ErrorKind::Other => e,
             _ => Error::new(ErrorKind::InvalidData, "the gzip data is damaged, or something else follows it"),
         })
     }

@@ -12,8 +12,8 @@ use super::load::{descriptor_of, or_nothing, put_manifest};
 use super::manifest::{self, ContainerConfig, Descriptor, History, ImageConfig, RootFs};
 use super::reference::Reference;
 use super::resolve::{config_of, for_this_machine};
-use super::snapshot;
 use super::store::Store;
+use super::unpack;
 use crate::clock;
 use crate::error::{Class, Doing, Error, Result};
 
@@ -40,7 +40,7 @@ pub fn create(store: &Store, new: &New, users: Users, write: impl FnOnce(&mut dy
         write(&mut writer)?;
         let (layer, size) = writer.commit(None)?;
         let chain = ChainId::stack(&config.rootfs.diff_ids);
-        let (_, unpacked) = snapshot::unpack(store, &chain, None, store.open_blob(&layer)?)?;
+        let (_, unpacked) = unpack::unpack(store, &chain, None, store.open_blob(&layer)?)?;
         layers.push(Descriptor::new(media_type(store, &layer)?, layer, size));
 
         let created = Some(clock::rfc3339(SystemTime::now()));

@@ -35,13 +35,17 @@ pub struct Descriptor {
     pub platform: Option<Platform>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
+    /// Where else it can be had: a foreign layer, which its owner lets nobody pass on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_empty")]
+    pub urls: Vec<String>,
     #[serde(default, skip_serializing_if = "is_empty", deserialize_with = "null_as_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
 impl Descriptor {
     pub fn new(media_type: &str, digest: Digest, size: u64) -> Descriptor {
-        Descriptor { media_type: media_type.into(), digest, size, platform: None, artifact_type: None, annotations: BTreeMap::new() }
+        let (platform, artifact_type, urls, annotations) = (None, None, Vec::new(), BTreeMap::new());
+        Descriptor { media_type: media_type.into(), digest, size, platform, artifact_type, urls, annotations }
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`base`] makes one from the host's own programs.
 //! Source: the OCI image specification 1.1, <https://github.com/opencontainers/image-spec>.
 
+mod ahead;
 mod archive;
 pub mod base;
 mod base_tree;
@@ -12,7 +13,7 @@ pub mod compression;
 mod copy;
 pub mod create;
 pub mod digest;
-mod durable;
+pub mod durable;
 mod host_programs;
 pub mod layer_entry;
 pub mod layers;
@@ -22,8 +23,10 @@ pub mod load;
 pub mod manifest;
 pub mod pack;
 mod pax;
+pub mod platform;
 pub mod probe;
 pub mod reference;
+pub mod registry;
 pub mod remove;
 pub mod resolve;
 pub mod save;
@@ -33,5 +36,6 @@ pub mod tar_header;
 pub mod tar_reader;
 #[cfg(test)]
 mod testing;
+pub mod unpack;
 
 pub use resolve::{Image, resolve};

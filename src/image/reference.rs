@@ -52,7 +52,7 @@ impl Reference {
         if repository.chars().any(char::is_uppercase) {
             return Err(wrong("the repository's name must be lower case"));
         }
-        if repository.len() > 255 || !repository.split('/').all(is_component) {
+        if !is_repository(&repository) {
             return Err(wrong("the repository's name is made of a-z, 0-9 and single separators . _ - / between them"));
         }
         if tag.is_some_and(|tag| !is_tag(tag)) {
@@ -84,7 +84,8 @@ impl fmt::Display for Reference {
     }
 }
 
-fn is_host(text: &str) -> bool {
+/// Whether it can be a registry's name: a host, with or without a port.
+pub fn is_host(text: &str) -> bool {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (text, None),
@@ -97,6 +98,11 @@ fn is_host(text: &str) -> bool {
     port.is_none_or(|port| port.parse::<u16>().is_ok()) && (ipv6 || host.split('.').all(label))
 }
 
+/// Whether this is the name of a repository at its registry.
+pub fn is_repository(text: &str) -> bool {
+    text.len() <= 255 && text.split('/').all(is_component)
+}
+
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
 fn is_component(text: &str) -> bool {
     let letter = |c: char| matches!(c, 'a'..='z' | '0'..='9');
@@ -105,7 +111,8 @@ fn is_component(text: &str) -> bool {
     text.starts_with(letter) && text.ends_with(letter) && text.split(letter).all(separator)
 }
 
-fn is_tag(text: &str) -> bool {
+/// Whether this is a tag.
+pub fn is_tag(text: &str) -> bool {
     let letter = |c: char| c.is_ascii_alphanumeric() || c == '_';
     text.len() <= 128 && text.chars().next().is_some_and(letter) && text.chars().all(|c| letter(c) || c == '.' || c == '-')
 }

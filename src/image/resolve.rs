@@ -11,9 +11,11 @@ use serde::Deserialize;
 use super::digest::{ChainId, Digest};
 use super::list::{self, Listed, Repositories};
 use super::manifest::{self, Descriptor, ImageConfig, Index, Manifest};
+use super::platform;
 use super::reference::Reference;
 use super::snapshot;
 use super::store::Store;
+use super::unpack;
 use crate::error::{Class, Error, Result};
 
 /// An image that is here, unpacked.
@@ -93,27 +95,29 @@ pub fn config_of<T: serde::de::DeserializeOwned>(store: &Store, manifest: &Manif
 fn unpack_missing(store: &Store, descriptors: &[Descriptor], config: &ImageConfig, chain: &[ChainId]) -> Result<()> {
     for (at, descriptor) in descriptors.iter().enumerate() {
         if !snapshot::dir(store, &chain[at]).exists() {
-            snapshot::unpack(store, &chain[..at], Some(&config.rootfs.diff_ids[at]), store.open_blob(&descriptor.digest)?)?;
+            unpack::unpack(store, &chain[..at], Some(&config.rootfs.diff_ids[at]), store.open_blob(&descriptor.digest)?)?;
         }
     }
     Ok(())
 }
 
-/// The manifest itself, or out of an index the one for this machine.
+/// The manifest itself, or out of an index (or of an index in it) the one for this machine.
 pub fn for_this_machine(store: &Store, digest: &Digest) -> Result<(Digest, Manifest)> {
-    let fits = |descriptor: &&Descriptor| {
-        descriptor.platform.as_ref().is_some_and(|platform| platform.os == "linux" && platform.architecture == manifest::architecture())
-    };
+    below(store, digest, 0)
+}
+
+fn below(store: &Store, digest: &Digest, depth: u32) -> Result<(Digest, Manifest)> {
+    const DEEPEST: u32 = 3;
     let index = match store.read_json(digest)? {
         ManifestOrIndex::Manifest(manifest) => return Ok((digest.clone(), *manifest)),
         ManifestOrIndex::Index(index) => index,
     };
     let doing = || format!("open the image {}", digest.short());
-    let chosen = index.manifests.iter().find(fits);
+    let chosen = platform::choose(&index.manifests, &platform::host());
     let chosen = chosen.ok_or_else(|| Error::new(Class::NotFound, doing(), format!("it has nothing for linux/{}", manifest::architecture())))?;
-    match store.read_json(&chosen.digest)? {
-        ManifestOrIndex::Manifest(manifest) => Ok((chosen.digest.clone(), *manifest)),
-        ManifestOrIndex::Index(_) => Err(Error::new(Class::Unsupported, doing(), "it is an index of indexes")),
+    match depth {
+        DEEPEST => Err(Error::new(Class::Unsupported, doing(), "it is an index of indexes of indexes of indexes")),
+        _ => below(store, &chosen.digest, depth + 1),
     }
 }
 

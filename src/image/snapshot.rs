@@ -10,8 +10,7 @@
 //!
 //! See it: `grep overlay /proc/P/mountinfo`. Read: the kernel's filesystems/overlayfs.rst, fsopen(2), fsconfig(2), fsmount(2).
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -19,12 +18,11 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-use super::digest::{ChainId, DiffId};
-use super::durable::{Temporary, make_dir, sync_parent};
-use super::layer_entry::unreadable;
-use super::layers::{self, Unpacked, in_user_namespace};
+use super::copy;
+use super::digest::ChainId;
+use super::durable::make_dir;
+use super::layers::in_user_namespace;
 use super::store::Store;
-use super::{compression, copy};
 use crate::error::{Class, Doing, Error, Result};
 use crate::sys::{Reason, SysError, SysResult, because, child_mount, mount, path};
 
@@ -39,35 +37,6 @@ pub fn dir(store: &Store, chain: &ChainId) -> PathBuf {
 /// The same for who knows the store's folder and need not open it.
 pub fn dir_below(root: &Path, chain: &ChainId) -> PathBuf {
     root.join("snapshots").join(chain.0.hex()).join("fs")
-}
-
-/// Unpacks a layer on top of `below` (the lowest first), whatever it is compressed with. A snapshot that is there stays.
-///
-/// # Errors
-/// Invalid when the archive is not the layer that `expected` names, or as [`layers::unpack`]; ENOSPC.
-pub fn unpack(store: &Store, below: &[ChainId], expected: Option<&DiffId>, archive: impl Read) -> Result<(ChainId, Unpacked)> {
-    let temporary = Temporary::new(store)?;
-    let (snapshot, fs_dir) = (temporary.path().join("snapshot"), temporary.path().join("snapshot/fs"));
-    make_dir(&snapshot, 0o711)?;
-    make_dir(&fs_dir, 0o755)?;
-    let folders: Vec<PathBuf> = below.iter().rev().map(|chain| dir(store, chain)).collect();
-    let archive = compression::undone(archive).map_err(unreadable)?;
-    let unpacked = layers::unpack(archive, &fs_dir, &folders)?;
-    if let Some(expected) = expected.filter(|expected| **expected != unpacked.diff_id) {
-        return Err(Error::invalid(format!("unpack layer {}", expected.0.short()), format!("its bytes are {}", unpacked.diff_id)));
-    }
-    let chain = ChainId::on(below.last(), &unpacked.diff_id);
-    let doing = || format!("keep the snapshot {}", chain.0.short());
-    fs::write(snapshot.join("size"), unpacked.content.to_string()).doing(doing)?;
-    // One call for all files: after a power cut a snapshot with a name has all its bytes.
-    File::open(&fs_dir).and_then(|dir| Ok(nix::unistd::syncfs(&dir)?)).doing(doing)?;
-    let place = store.root().join("snapshots").join(chain.0.hex());
-    match fs::rename(&snapshot, &place) {
-        // Somebody else was faster; the same layers make the same snapshot.
-        Err(e) if matches!(e.raw_os_error(), Some(libc::EEXIST | libc::ENOTEMPTY)) => {}
-        renamed => renamed.doing(doing).and_then(|()| sync_parent(&place))?,
-    }
-    Ok((chain, unpacked))
 }
 
 /// The directories of one container's root file system.
@@ -260,6 +229,7 @@ fn overlay_by_links(prepared: &Prepared, options: &str) -> SysResult<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::layers;
     use crate::image::testing::{Folder, may_mount};
 
     /// Layers of one file each, and on top one that deletes the first's.

@@ -38,6 +38,21 @@ pub fn bound(address: SocketAddr, kind: SockType) -> SysResult<OwnedFd> {
     Ok(made)
 }
 
+/// A datagram socket at this port of all our addresses, which other programs may have, too (SO_REUSEADDR): as all who speak multicast DNS
+/// do. It tells at which of our addresses a datagram arrived.
+///
+/// # Errors
+/// EADDRINUSE when another one doesn't share it.
+pub fn shared(port: u16) -> SysResult<OwnedFd> {
+    let address = SocketAddr::from(([0, 0, 0, 0], port));
+    let made = open(address, SockType::Datagram)?;
+    let option = |name: &'static str| move |e| SysError::new("setsockopt", name, e);
+    socket::setsockopt(&made, sockopt::ReuseAddr, &true).map_err(option("SO_REUSEADDR"))?;
+    socket::setsockopt(&made, sockopt::Ipv4PacketInfo, &true).map_err(option("IP_PKTINFO"))?;
+    socket::bind(made.as_raw_fd(), &SockaddrStorage::from(address)).map_err(|e| SysError::new("bind", address.to_string(), e))?;
+    Ok(made)
+}
+
 /// A nonblocking socket on its way to `address`: it is there, or not, when it can be written to ([`failure`]).
 ///
 /// # Errors

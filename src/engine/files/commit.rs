@@ -23,7 +23,7 @@ use crate::image::digest::{DiffId, Digest};
 use crate::image::manifest::{self, ContainerConfig, Descriptor, History, ImageConfig, Manifest, RootFs};
 use crate::image::reference::Reference;
 use crate::image::store::Store;
-use crate::image::{pack, resolve, snapshot};
+use crate::image::{pack, resolve, unpack};
 use crate::sys::{SysError, path};
 
 /// How to make the image.
@@ -63,7 +63,7 @@ pub fn commit(home: &Home, record: &Record, name: Option<&str>, choices: &Choice
     let mut config = config_of(&below, settings, record, choices);
     let mut layers = parent.layers;
     let diff_id = DiffId(layer.clone());
-    snapshot::unpack(&store, &definition.layers, Some(&diff_id), store.open_blob(&layer)?)?;
+    unpack::unpack(&store, &definition.layers, Some(&diff_id), store.open_blob(&layer)?)?;
     config.rootfs.diff_ids.push(diff_id);
     layers.push(Descriptor::new(manifest::LAYER, layer, size));
     let bytes = serde_json::to_vec(&config).unwrap_or_default();

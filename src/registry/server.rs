@@ -1,0 +1,259 @@
+//! The door: who is let in, how many at once, how long one waits for them, and the end.
+//!
+//! A connection is a thread with an event loop of its own: what it does with files may block, for nobody else waits for it. There are only so
+//! many; who comes when all are taken waits in the kernel's queue. A slow client costs a thread and some 200 KiB, and is sent away
+//! when it says nothing (headers in 20 s, a body's next piece in 60 s) or takes nothing (TCP_USER_TIMEOUT).
+//!
+//! See it: `ss -tnp 'sport = :5000'`, `ls /proc/$(pgrep -f 'registry serve')/task | wc -l`. Read: tcp(7), listen(2), sigwait(3).
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::socket::{setsockopt, sockopt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::announce::{self, Announcing};
+use super::api;
+use super::auth::Auth;
+use super::counts::Counts;
+use super::layout::{Layout, PATIENCE};
+use super::mirror::Mirror;
+use super::tls::Tls;
+use super::uploads::Uploads;
+use crate::error::{Doing, Error, Result};
+
+/// So many connections at once.
+const MOST: usize = 256;
+/// Descriptors that a connection needs: its socket, its event loop, a file.
+const DESCRIPTORS: u64 = 8;
+
+const PATIENCE_HEADERS: Duration = Duration::from_secs(20);
+const PATIENCE_HANDSHAKE: Duration = Duration::from_secs(10);
+/// In milliseconds: data that nobody takes.
+const PATIENCE_TAKEN: u32 = 60_000;
+/// What is under way when the end comes has so long to end.
+const PATIENCE_END: Duration = Duration::from_secs(2);
+
+/// How to serve.
+pub struct Options {
+    pub address: SocketAddr,
+    pub root: PathBuf,
+    /// The registry behind this one.
+    pub mirror_of: Option<String>,
+    pub read_only: bool,
+    pub auth: Option<Auth>,
+    pub tls: Option<Tls>,
+    /// The name under which it is announced.
+    pub announced: Option<String>,
+}
+
+/// All that the connections share.
+pub struct Registry {
+    pub layout: Arc<Layout>,
+    pub uploads: Uploads,
+    pub mirror: Option<Mirror>,
+    pub counts: Arc<Counts>,
+    pub read_only: bool,
+    pub auth: Option<Auth>,
+    /// Our certificate, for those who want to trust it.
+    pub certificate: Option<String>,
+    pub address: SocketAddr,
+    taken: Mutex<usize>,
+    freed: Condvar,
+    most: usize,
+}
+
+/// A registry that serves, until it is told to end.
+pub struct Running {
+    registry: Arc<Registry>,
+    signals: SigSet,
+    end: watch::Sender<bool>,
+    // Says at its end that it is gone.
+    _announcing: Option<Announcing>,
+}
+
+/// Begins to serve. SIGINT and SIGTERM are kept for [`Running::until_told`].
+///
+/// # Errors
+/// EADDRINUSE, EACCES; Conflict when another server has the folder; those of the layout.
+pub fn serve(options: Options) -> Result<Running> {
+    // Before the first thread, so that all of them leave the signals alone.
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    signals.thread_block().doing(|| "take over the signals".into())?;
+    let layout = Arc::new(Layout::open(&options.root, options.read_only && options.mirror_of.is_none())?);
+    let listener = TcpListener::bind(options.address).doing(|| format!("listen at {}", options.address)).map_err(hint_of_address)?;
+    let address = listener.local_addr().doing(|| "ask for the address".into())?;
+    let counts = Arc::new(Counts::default());
+    let registry = Arc::new(Registry {
+        uploads: Uploads::new(layout.uploads()),
+        mirror: options.mirror_of.map(|registry| Mirror::new(registry, &counts)).transpose()?,
+        layout,
+        counts,
+        read_only: options.read_only,
+        auth: options.auth,
+        certificate: options.tls.as_ref().map(|tls| tls.certificate.clone()),
+        address,
+        taken: Mutex::default(),
+        freed: Condvar::new(),
+        most: room_for_connections(),
+    });
+    let announcing = options.announced.map(|name| announce::begin(&name, address.port(), registry.certificate.is_some())).transpose()?;
+    let (end, ended) = watch::channel(false);
+    let tls = options.tls.map(|tls| tls.acceptor);
+    thread("housekeeping", {
+        let registry = registry.clone();
+        move || keep_house(&registry)
+    })?;
+    thread("door", {
+        let registry = registry.clone();
+        move || welcome(&registry, &listener, tls.as_ref(), &ended)
+    })?;
+    Ok(Running { registry, signals, end, _announcing: announcing })
+}
+
+impl Running {
+    /// Where it listens; the port that the kernel chose, if 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.registry.address
+    }
+
+    /// Serves until Ctrl-C or SIGTERM; what was under way then has two seconds to end. The answer is what it did, in words.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn until_told(self) -> Result<String> {
+        self.signals.wait().doing(|| "wait for a signal".into())?;
+        let _ = self.end.send(true);
+        let until = Instant::now() + PATIENCE_END;
+        let mut taken = self.registry.taken();
+        while *taken > 0 && Instant::now() < until {
+            taken = self.registry.freed.wait_timeout(taken, Duration::from_millis(50)).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(self.registry.counts.to_string())
+    }
+}
+
+impl Registry {
+    fn taken(&self) -> MutexGuard<'_, usize> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether connections should rather not be kept for a client's next request.
+    pub fn is_crowded(&self) -> bool {
+        *self.taken() > self.most / 2
+    }
+}
+
+/// One of the places for connections.
+struct Place(Arc<Registry>);
+
+impl Place {
+    fn wait(registry: &Arc<Registry>) -> Place {
+        let mut taken = registry.taken();
+        while *taken >= registry.most {
+            taken = registry.freed.wait(taken).unwrap_or_else(PoisonError::into_inner);
+        }
+        *taken += 1;
+        Place(registry.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        *self.0.taken() -= 1;
+        self.0.freed.notify_all();
+    }
+}
+
+fn welcome(registry: &Arc<Registry>, listener: &TcpListener, tls: Option<&TlsAcceptor>, ended: &watch::Receiver<bool>) {
+    loop {
+        let place = Place::wait(registry);
+        let stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(_) => {
+                // Without descriptors, or a client that left already: the next one may have more luck.
+                std::thread::sleep(Duration::from_millis(20));
+                continue;
+            }
+        };
+        let (tls, ended) = (tls.cloned(), ended.clone());
+        // Without a thread the connection is closed, and the client tries again.
+        let _ = thread("client", move || connection(&place, stream, tls.as_ref(), ended));
+    }
+}
+
+fn connection(place: &Place, stream: TcpStream, tls: Option<&TlsAcceptor>, ended: watch::Receiver<bool>) {
+    let _ = stream.set_nodelay(true);
+    let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &PATIENCE_TAKEN);
+    let _ = stream.set_nonblocking(true);
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    runtime.block_on(async {
+        let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
+        match tls {
+            None => talk(&place.0, stream, ended).await,
+            Some(tls) => {
+                if let Ok(Ok(stream)) = timeout(PATIENCE_HANDSHAKE, tls.accept(stream)).await {
+                    talk(&place.0, stream, ended).await;
+                }
+            }
+        }
+    });
+}
+
+async fn talk(registry: &Arc<Registry>, stream: impl AsyncRead + AsyncWrite + Unpin, mut ended: watch::Receiver<bool>) {
+    let service = service_fn(|request| async move { Ok::<_, Infallible>(api::answer(registry, request).await) });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(PATIENCE_HEADERS).max_buf_size(64 << 10);
+    let mut conversation = pin!(http.serve_connection(TokioIo::new(stream), service));
+    let mut end = pin!(ended.wait_for(|ended| *ended));
+    let mut is_told = false;
+    poll_fn(|context| {
+        if !is_told && end.as_mut().poll(context).is_ready() {
+            is_told = true;
+            conversation.as_mut().graceful_shutdown();
+        }
+        // However it ends, it is over; what was wrong, the client knows.
+        conversation.as_mut().poll(context).map(drop)
+    })
+    .await;
+}
+
+/// What nobody goes on with and what nobody needs goes.
+fn keep_house(registry: &Registry) {
+    loop {
+        registry.uploads.forget_old();
+        if !registry.read_only || registry.mirror.is_some() {
+            let _ = registry.layout.collect(PATIENCE);
+        }
+        std::thread::sleep(PATIENCE / 2);
+    }
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    std::thread::Builder::new().name(name.into()).spawn(work).map(drop).doing(|| "start a thread".into())
+}
+
+/// As many as there are descriptors for, when the limit is as high as it may be.
+fn room_for_connections() -> usize {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    let wanted = hard.min(MOST as u64 * DESCRIPTORS + 256);
+    let limit = if soft < wanted && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok() { wanted } else { soft };
+    MOST.min((limit.saturating_sub(64) / DESCRIPTORS) as usize).max(4)
+}
+
+fn hint_of_address(error: Error) -> Error {
+    error.hint("`ss -tlnp` shows who listens where; --addr 0.0.0.0:5001 is another port")
+}
