@@ -258,7 +258,7 @@ fn bash_completes_containers_images_and_options() {
         assert_eq!(complete(verb, "ba").trim(), "base", "{verb}");
     }
     std::fs::write(jar.root.join("config.json"), r#"{"auths": {"https://lab/v1/": {}, "https://index.docker.io/v1/": {}}}"#).unwrap();
-    assert_eq!(complete("export DOCKER_CONFIG=$ONGGI_ROOT; onggi logout", "").trim(), "docker.io lab");
+    assert!(complete("export DOCKER_CONFIG=$ONGGI_ROOT; onggi logout", "").starts_with("docker.io lab"));
 }
 
 #[test]
