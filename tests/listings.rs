@@ -239,9 +239,10 @@ fn shell(jar: &Jar, shell: &str, script: &str) -> Said {
 fn bash_completes_containers_images_and_options() {
     let (Some(jar), Some(_)) = (three(), peer("bash")) else { return };
     let complete = |words: &str, last: &str| {
+        let (before, words) = words.split_once("; ").unwrap_or(("", words));
         let count = words.split(' ').count();
         let script = format!(
-            "source <(onggi completion bash); COMP_WORDS=({words} '{last}'); COMP_CWORD={count}; COMP_TYPE=9; _clap_complete_onggi onggi '{last}'; echo \"${{COMPREPLY[@]}}\""
+            "{before}\nsource <(onggi completion bash); COMP_WORDS=({words} '{last}'); COMP_CWORD={count}; COMP_TYPE=9; _clap_complete_onggi onggi '{last}'; echo \"${{COMPREPLY[@]}}\""
         );
         shell(&jar, "bash", &script).out
     };
@@ -253,6 +254,11 @@ fn bash_completes_containers_images_and_options() {
     assert_eq!(complete("onggi run --network", "no").trim(), "none");
     assert_eq!(complete("onggi network connect", "br").trim(), "bridge");
     assert_eq!(complete("onggi", "insp").trim(), "inspect");
+    for verb in ["onggi push", "onggi pull", "onggi rmi", "onggi image push"] {
+        assert_eq!(complete(verb, "ba").trim(), "base", "{verb}");
+    }
+    std::fs::write(jar.root.join("config.json"), r#"{"auths": {"https://lab/v1/": {}, "https://index.docker.io/v1/": {}}}"#).unwrap();
+    assert!(complete("export DOCKER_CONFIG=$ONGGI_ROOT; onggi logout", "").starts_with("docker.io lab"));
 }
 
 #[test]

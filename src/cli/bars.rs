@@ -71,7 +71,7 @@ impl Bars {
             && let Some(at) = self.layers.iter().position(|(_, state)| is_end(state))
         {
             let (layer, state) = self.layers.remove(at);
-            let _ = write!(text, "\x1b[K{}\n", line(&layer, &state, columns));
+            let _ = writeln!(text, "\x1b[K{}", line(&layer, &state, columns));
         }
         let hidden = match self.layers.len() > room {
             true => self.layers.len() - (room - 1),
@@ -83,7 +83,7 @@ impl Bars {
         }
         self.drawn = lines.iter().map(|line| line.width()).collect();
         for line in lines {
-            let _ = write!(text, "\x1b[K{line}\n");
+            let _ = writeln!(text, "\x1b[K{line}");
         }
         text + "\x1b[J"
     }

@@ -16,6 +16,7 @@ use crate::engine::networks::network;
 use crate::engine::record;
 use crate::error::{Doing, Result};
 use crate::image::reference::Reference;
+use crate::image::registry::credentials;
 use crate::image::store::Store;
 use crate::volume;
 
@@ -62,7 +63,8 @@ pub fn answer(command: fn() -> Command) {
     }
 }
 
-/// Whatever is called CONTAINER, NETWORK, VOLUME or IMAGE in a command's usage is completed with their names.
+/// Whatever is called CONTAINER, NETWORK, VOLUME, IMAGE or SERVER in a command's usage is completed with their names; what `pull` and `push`
+/// call NAME is an image's too.
 fn with_names(command: Command) -> Command {
     let command = command.mut_args(|arg| {
         let names = arg.get_value_names().unwrap_or_default();
@@ -75,8 +77,10 @@ fn with_names(command: Command) -> Command {
             arg.add(ArgValueCandidates::new(networks))
         } else if asks_for("VOLUME") {
             arg.add(ArgValueCandidates::new(volumes))
-        } else if asks_for("IMAGE") {
+        } else if ["IMAGE", "NAME[:TAG]", "NAME[:TAG|@DIGEST]"].into_iter().any(asks_for) {
             arg.add(ArgValueCandidates::new(images))
+        } else if asks_for("SERVER") {
+            arg.add(ArgValueCandidates::new(servers))
         } else {
             arg
         }
@@ -112,5 +116,11 @@ fn images() -> Vec<CompletionCandidate> {
     let familiar = |name: &String| Reference::parse(name).map_or(name.clone(), |reference| reference.familiar());
     let mut names: BTreeSet<String> = references.keys().map(familiar).map(|name| name.strip_suffix(":latest").unwrap_or(&name).to_string()).collect();
     names.insert("base".into());
+    names.into_iter().map(CompletionCandidate::new).collect()
+}
+
+/// The registries that one has logged in to.
+fn servers() -> Vec<CompletionCandidate> {
+    let names: BTreeSet<String> = credentials::known().into_iter().collect();
     names.into_iter().map(CompletionCandidate::new).collect()
 }

@@ -28,7 +28,10 @@ impl Where {
         match self {
             Where::Stdout => super::images::tell(line),
             // Nobody listens to us any more: no reason not to go on.
-            Where::Stderr => Ok(drop(writeln!(std::io::stderr(), "{line}"))),
+            Where::Stderr => {
+                let _ = writeln!(std::io::stderr(), "{line}");
+                Ok(())
+            }
         }
     }
 
