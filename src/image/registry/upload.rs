@@ -42,7 +42,8 @@ impl Repository {
             Ok(response) if response.status() == 201 => Ok(true),
             Ok(response) => {
                 // An upload was begun instead, which nobody will end.
-                let location = location(server, &response).map_err(|failure| failure.doing(format!("mount the blob {} in {}", digest.short(), self.full_name())))?;
+                let location = location(server, &response)
+                    .map_err(|failure| failure.doing(format!("mount the blob {} in {}", digest.short(), self.full_name())))?;
                 let _ = server.send(&Ask::new(Method::DELETE, &location));
                 Ok(false)
             }
