@@ -146,7 +146,7 @@ fn introduce(reached: &Reached, root: &Path, fingerprint: Option<String>) -> Res
     }
     say(format!("  onggi    {}", reached.for_onggi()))?;
     say(format!("  docker   {}", reached.for_docker()))?;
-    say(format!("  podman   in /etc/containers/registries.conf.d/onggi.conf:"))?;
+    say("  podman   in /etc/containers/registries.conf.d/onggi.conf:")?;
     for line in reached.for_podman() {
         say(format!("             {line}"))?;
     }

@@ -82,11 +82,10 @@ impl Catalog {
             TagOrDigest::Tag(tag) => {
                 repository.untagged.remove(&descriptor.digest);
                 let digest = descriptor.digest.clone();
-                if let Some(mut old) = repository.tags.insert(tag.clone(), descriptor).filter(|old| old.digest != digest) {
-                    old.annotations.remove(FROM);
-                    if !repository.lines().any(|line| line.digest == old.digest) {
-                        repository.untagged.insert(old.digest.clone(), old);
-                    }
+                let old = repository.tags.insert(tag.clone(), descriptor).filter(|old| old.digest != digest);
+                // What was fetched can be fetched again.
+                if let Some(old) = old.filter(|old| !is_fetched(old) && !repository.lines().any(|line| line.digest == old.digest)) {
+                    repository.untagged.insert(old.digest.clone(), old);
                 }
             }
         }

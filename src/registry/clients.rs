@@ -83,7 +83,9 @@ impl Reached {
     }
 
     pub fn for_onggi(&self) -> String {
-        format!("onggi registry use {}", self.url(self.host()))
+        let host = self.host();
+        let trust = if self.is_tls { format!(", with the certificate as /etc/onggi/certs.d/{host}/ca.crt") } else { String::new() };
+        format!("onggi registry use {}{trust}", self.url(host))
     }
 }
 
@@ -102,6 +104,6 @@ mod tests {
         assert_eq!(plain.for_onggi(), "onggi registry use http://192.0.2.7:5000");
         let tls = Reached::at("[::1]:5000".parse().unwrap(), true, None);
         assert_eq!(tls.for_docker(), "the certificate as /etc/docker/certs.d/[::1]:5000/ca.crt");
-        assert_eq!(tls.for_onggi(), "onggi registry use https://[::1]:5000");
+        assert_eq!(tls.for_onggi(), "onggi registry use https://[::1]:5000, with the certificate as /etc/onggi/certs.d/[::1]:5000/ca.crt");
     }
 }

@@ -12,6 +12,9 @@ use crate::image::manifest::{self, Descriptor, Index, Manifest};
 /// More than this is no manifest (distribution specification, "Pushing Manifests").
 pub const BIGGEST: usize = 4 << 20;
 
+/// No image has as many layers, and no index as many images.
+const MOST: usize = 1000;
+
 /// What stands in a manifest of any kind.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -53,6 +56,9 @@ pub fn check(bytes: &[u8], content_type: Option<&str>) -> Result<(String, Descri
         manifest::INDEX | manifest::DOCKER_LIST => false,
         other => return Err(wrong(format!("manifests of the type {other} are not kept here"))),
     };
+    if described.layers.as_ref().map_or(0, Vec::len).max(described.children().len()) > MOST {
+        return Err(wrong(format!("it names more than {MOST} others")));
+    }
     // One who reads it as an image and one who reads it as an index must not see two things (CVE-2021-41190).
     let fits = match is_image {
         true => described.manifests.is_none() && serde_json::from_slice::<Manifest>(bytes).is_ok(),

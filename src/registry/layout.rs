@@ -10,12 +10,14 @@
 //! A blob is written aside, synced and renamed; `index.json` likewise. A blob that no manifest needs is collected when a manifest was
 //! deleted, at the start and every few minutes, if nobody has asked for it for a while: a push names its manifest last.
 //!
+//! What docker pushed keeps docker's own media types, and so its digest; skopeo finds such manifests in registries only, onggi here, too.
+//!
 //! See it: `skopeo inspect oci:/var/lib/onggi/registry:team/web:1`. Source: OCI image specification, image-layout.md.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -27,7 +29,7 @@ use super::route::TagOrDigest;
 use crate::error::{Class, Doing, Error, Result};
 use crate::id;
 use crate::image::digest::Digest;
-use crate::image::durable::{make_dir, sync_parent, write_whole};
+use crate::image::durable::{sync_parent, write_whole};
 use crate::image::manifest::{DOCKER_LIST, Descriptor, INDEX, Index};
 
 /// So long a blob may lie here without a manifest that needs it: longer than any push takes from a blob to its manifest.
@@ -245,14 +247,18 @@ impl Layout {
 }
 
 fn create(root: &Path) -> Result<()> {
-    let is_strange = || fs::read_dir(root).is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != ".lock")));
+    // A fresh file system has a folder of its own.
+    let is_other = |entry: fs::DirEntry| ![".lock", "lost+found"].iter().any(|name| entry.file_name() == *name);
+    let is_strange = || fs::read_dir(root).is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(is_other)));
     if !root.join("oci-layout").exists() && is_strange() {
         return Err(Error::invalid(format!("keep images in {}", root.display()), "there are other things in this folder")
             .hint("choose an empty folder, or one that is an OCI image layout"));
     }
     // What is in there may be nobody else's business, whatever the server's own rules are.
     for dir in ["", "blobs", "blobs/sha256", "uploads"] {
-        make_dir(&root.join(dir), 0o700)?;
+        // Not by chmod(2), which a stick's file system refuses.
+        let dir = root.join(dir);
+        DirBuilder::new().recursive(true).mode(0o700).create(&dir).doing(|| format!("make {}", dir.display()))?;
     }
     let version = root.join("oci-layout");
     if version.exists() { Ok(()) } else { write_whole(&version, br#"{"imageLayoutVersion":"1.0.0"}"#) }

@@ -4,16 +4,21 @@
 //!
 //! See it: `curl -i 'localhost:5000/v2/_catalog?n=2'`. Source: distribution specification, "Listing Tags", "Listing Referrers"; RFC 8288.
 
+use std::collections::BTreeMap;
+
 use hyper::http::{HeaderName, header};
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Code, Refusal, json as answer_json, refuse, set, whole};
 use super::layout::Layout;
 use crate::image::digest::Digest;
-use crate::image::manifest::INDEX;
+use crate::image::manifest::{Descriptor, INDEX};
 
 /// A page is no longer than this, whatever is asked.
 const LONGEST: usize = 1000;
+
+/// In bytes: a page of referrers, with what they say of themselves, ends after so many.
+const LONGEST_REFERRERS: usize = 1 << 20;
 
 /// The names of all repositories, sorted.
 ///
@@ -62,11 +67,14 @@ fn linked(mut answer: Answer, address: &str, next: Option<String>) -> Answer {
 pub fn referrers(layout: &Layout, name: &str, digest: &Digest, question: &[(String, String)]) -> Answer {
     let kind = question.iter().find(|(key, value)| key == "artifactType" && !value.is_empty()).map(|(_, kind)| kind.as_str());
     let catalog = layout.catalog();
-    let mut seen = std::collections::BTreeSet::new();
-    let mut manifests = Vec::new();
-    for line in catalog.repositories.get(name).into_iter().flat_map(|repository| repository.lines()) {
-        if !seen.insert(&line.digest) {
-            continue;
+    let last = question.iter().find(|(key, _)| key == "last").map_or("", |(_, last)| last);
+    let lines = catalog.repositories.get(name).into_iter().flat_map(|repository| repository.lines());
+    let lines: BTreeMap<&str, &Descriptor> = lines.map(|line| (line.digest.as_str(), line)).filter(|(digest, _)| *digest > last).collect();
+    let (mut manifests, mut length, mut next) = (Vec::new(), 0, None);
+    for line in lines.into_values() {
+        if length > LONGEST_REFERRERS {
+            next = manifests.last().map(|last: &Value| format!("last={}", last["digest"].as_str().unwrap_or_default()));
+            break;
         }
         let Some(described) = layout.described(&line.digest) else { continue };
         let refers = described.subject.as_ref().is_some_and(|subject| subject.digest == *digest);
@@ -80,10 +88,13 @@ pub fn referrers(layout: &Layout, name: &str, digest: &Digest, question: &[(Stri
         if let Some(annotations) = described.annotations.filter(|annotations| !annotations.is_empty()) {
             referrer["annotations"] = json!(annotations);
         }
+        length += referrer.to_string().len();
         manifests.push(referrer);
     }
     let index: Value = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests});
-    let mut answer = whole(200, INDEX, index.to_string());
+    let kinds = kind.map(|kind| format!("&artifactType={}", kind.replace('+', "%2B"))).unwrap_or_default();
+    let next = next.map(|next| format!("{next}{kinds}"));
+    let mut answer = linked(whole(200, INDEX, index.to_string()), &format!("/v2/{name}/referrers/{digest}"), next);
     if kind.is_some() {
         set(&mut answer, HeaderName::from_static("oci-filters-applied"), "artifactType");
     }

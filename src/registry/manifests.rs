@@ -4,18 +4,37 @@
 //!
 //! See it: `curl -i localhost:5000/v2/team/web/manifests/1`. Source: distribution specification, "Pulling manifests", "Pushing Manifests".
 
+use std::time::Duration;
+
 use hyper::body::Incoming;
 use hyper::http::{HeaderMap, HeaderName, header};
 use serde_json::json;
+use tokio::sync::SemaphorePermit;
+use tokio::time::timeout;
 
-use super::answer::{Answer, CONTENT_DIGEST, Code, Refusal, empty, refuse, set, whole};
-use super::body;
+use super::answer::{Answer, CONTENT_DIGEST, Code, Refusal, empty, refuse, set};
+use super::body::{self, Body};
 use super::described::{self, BIGGEST, Described};
 use super::layout::{Layout, PATIENCE};
 use super::route::TagOrDigest;
 use super::server::Registry;
 use crate::image::digest::Digest;
 use crate::image::manifest::Descriptor;
+use crate::sys::process;
+
+/// A manifest of an image with all the layers that there can be has about 20 kB.
+const USUAL: usize = 64 << 10;
+/// So long a manifest may take to come.
+const PATIENCE_WHOLE: Duration = Duration::from_secs(20);
+
+/// Held while a big manifest is in memory.
+struct Room<'a>(#[expect(dead_code, reason = "held, not read")] Option<SemaphorePermit<'a>>);
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        process::give_back_memory();
+    }
+}
 
 /// A manifest; with `head` all but the content.
 ///
@@ -27,15 +46,11 @@ pub fn manifest(registry: &Registry, name: &str, place: &TagOrDigest, head: bool
         mirror.refresh(&registry.layout, name, place)?;
     }
     let line = registry.layout.find(name, place).ok_or_else(unknown)?;
-    let bytes = registry.layout.manifest(&line.digest)?.ok_or_else(unknown)?;
-    let length = bytes.len();
-    let mut answer = match head {
-        true => empty(200),
-        false => {
-            registry.counts.served(length);
-            whole(200, &line.media_type, bytes)
-        }
-    };
+    let (file, length) = registry.layout.blob(&line.digest)?.ok_or_else(unknown)?;
+    let mut answer = empty(200);
+    if !head {
+        *answer.body_mut() = Body::stretch(file, 0, length, &registry.counts);
+    }
     set(&mut answer, header::CONTENT_TYPE, &line.media_type);
     set(&mut answer, header::CONTENT_LENGTH, &length.to_string());
     set(&mut answer, header::ETAG, &format!("\"{}\"", line.digest));
@@ -49,7 +64,16 @@ pub fn manifest(registry: &Registry, name: &str, place: &TagOrDigest, head: bool
 /// 400 when it is none, when its digest is another, or when what it needs isn't here; 413, 507.
 pub async fn put(registry: &Registry, name: &str, place: &TagOrDigest, headers: &HeaderMap, body: &mut Incoming) -> Result<Answer, Refusal> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let bytes = body::all(body, BIGGEST).await?;
+    // Big ones come one after the other: all of one is in memory for a moment.
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let _room = match length.is_some_and(|length| length <= USUAL) {
+        true => None,
+        false => Some(Room(registry.room_for_big.acquire().await.ok())),
+    };
+    let bytes = match timeout(PATIENCE_WHOLE, body::all(body, BIGGEST)).await {
+        Ok(received) => received?,
+        Err(_) => return Err(refuse(408, Code::Unknown, "the manifest didn't come in time")),
+    };
     registry.counts.received(bytes.len());
     let digest = Digest::of(&bytes);
     if let TagOrDigest::Digest(expected) = place

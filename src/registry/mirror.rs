@@ -87,15 +87,18 @@ impl Mirror {
         }
         let is_here = layout.find(name, place).is_some_and(|line| layout.size_wanted(&line.digest).is_some());
         let looked = self.is_away().map_or_else(|| self.look(layout, name, place), Err);
-        match looked {
-            Ok(()) => Ok(self.note_checked(key)),
-            // It may be there for others, or not at all: the client hears that there is no such manifest.
-            Err(e) if matches!(e.class, Class::NotFound | Class::Denied) => Ok(self.note_checked(key)),
+        // What is there for others only, or not at all: the client hears that there is no such manifest.
+        let is_absent = |e: &Error| matches!(e.class, Class::NotFound | Class::Denied);
+        match looked.or_else(|e| if is_absent(&e) { Ok(()) } else { Err(e) }) {
+            Ok(()) => self.note_checked(key),
             Err(e) => {
                 self.note_away(&e);
-                if is_here { Ok(()) } else { Err(refuse(502, Code::Unknown, e.one_line())) }
+                if !is_here {
+                    return Err(refuse(502, Code::Unknown, e.one_line()));
+                }
             }
         }
+        Ok(())
     }
 
     /// Whether what is here is the answer: content never changes, a tag that was pushed here is ours, and others are believed for a while.

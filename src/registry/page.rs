@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::http::{HeaderMap, header};
-use sha2::{Digest as _, Sha256};
+use ring::digest::{SHA256, digest};
 
 use super::answer::{Answer, set, whole};
 use super::clients::Reached;
@@ -23,8 +23,6 @@ use crate::image::digest::Digest;
 
 /// More images than this are counted, and not shown.
 const MOST: usize = 200;
-/// More layers of one image, likewise.
-const MOST_LAYERS: usize = 130;
 
 const STYLE: &str = include_str!("page.css");
 
@@ -51,7 +49,7 @@ pub fn page(registry: &Registry, headers: &HeaderMap) -> Answer {
 fn policy() -> &'static str {
     static POLICY: OnceLock<String> = OnceLock::new();
     POLICY.get_or_init(|| {
-        let hash = STANDARD.encode(Sha256::digest(STYLE));
+        let hash = STANDARD.encode(digest(&SHA256, STYLE.as_bytes()));
         format!("default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
     })
 }
@@ -143,7 +141,7 @@ fn layers(out: &mut String, words: &Words, variant: &Variant, uses: &BTreeMap<&D
         return;
     }
     let _ = writeln!(out, "<table><tr><th>{}</th><th class=\"n\">{}</th><th>{}</th></tr>", words.layer, words.size, words.shared);
-    for layer in variant.layers.iter().take(MOST_LAYERS) {
+    for layer in &variant.layers {
         let users = match uses.get(&layer.digest) {
             Some(&count) if count > 1 => format!("{count}{}", words.shared_with),
             _ => words.own.to_string(),
@@ -151,8 +149,8 @@ fn layers(out: &mut String, words: &Words, variant: &Variant, uses: &BTreeMap<&D
         let (short, digest, size) = (layer.digest.short(), &layer.digest, size(layer.size));
         let _ = writeln!(out, "<tr><td title=\"{digest}\"><code>{short}</code></td><td class=\"n\">{size}</td><td>{users}</td></tr>");
     }
-    if variant.layers.len() > MOST_LAYERS {
-        let _ = writeln!(out, "<tr><td>… {}</td></tr>", variant.layers.len() - MOST_LAYERS);
+    if variant.more > 0 {
+        let _ = writeln!(out, "<tr><td>… +{}</td></tr>", variant.more);
     }
     let _ = writeln!(out, "<tr class=\"sum\"><td></td><td class=\"n\">{whole}</td><td></td></tr></table>");
 }

@@ -6,9 +6,11 @@
 //!
 //! See it: `ss -tnp 'sport = :5000'`, `ls /proc/$(pgrep -f 'registry serve')/task | wc -l`. Read: tcp(7), listen(2), sigwait(3).
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,7 +23,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -71,9 +73,18 @@ pub struct Registry {
     /// Our certificate, for those who want to trust it.
     pub certificate: Option<String>,
     pub address: SocketAddr,
-    taken: Mutex<usize>,
+    /// One big manifest at a time.
+    pub room_for_big: Semaphore,
+    /// How many connections there are from which address.
+    taken: Mutex<Taken>,
     freed: Condvar,
     most: usize,
+}
+
+#[derive(Default)]
+struct Taken {
+    all: usize,
+    by_address: HashMap<IpAddr, usize>,
 }
 
 /// A registry that serves, until it is told to end.
@@ -106,6 +117,7 @@ pub fn serve(options: Options) -> Result<Running> {
         auth: options.auth,
         certificate: options.tls.as_ref().map(|tls| tls.certificate.clone()),
         address,
+        room_for_big: Semaphore::new(1),
         taken: Mutex::default(),
         freed: Condvar::new(),
         most: room_for_connections(),
@@ -139,7 +151,7 @@ impl Running {
         let _ = self.end.send(true);
         let until = Instant::now() + PATIENCE_END;
         let mut taken = self.registry.taken();
-        while *taken > 0 && Instant::now() < until {
+        while taken.all > 0 && Instant::now() < until {
             taken = self.registry.freed.wait_timeout(taken, Duration::from_millis(50)).unwrap_or_else(PoisonError::into_inner).0;
         }
         Ok(self.registry.counts.to_string())
@@ -147,48 +159,63 @@ impl Running {
 }
 
 impl Registry {
-    fn taken(&self) -> MutexGuard<'_, usize> {
+    fn taken(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether connections should rather not be kept for a client's next request.
     pub fn is_crowded(&self) -> bool {
-        *self.taken() > self.most / 2
+        self.taken().all > self.most / 2
     }
 }
 
 /// One of the places for connections.
-struct Place(Arc<Registry>);
+struct Place(Arc<Registry>, IpAddr);
 
 impl Place {
-    fn wait(registry: &Arc<Registry>) -> Place {
+    /// A place for one from this address; None when others have to be left some: no machine alone can keep everybody out.
+    fn take(registry: &Arc<Registry>, address: IpAddr) -> Option<Place> {
         let mut taken = registry.taken();
-        while *taken >= registry.most {
-            taken = registry.freed.wait(taken).unwrap_or_else(PoisonError::into_inner);
+        let own = taken.by_address.entry(address).or_default();
+        if *own >= registry.most * 3 / 4 {
+            return None;
         }
-        *taken += 1;
-        Place(registry.clone())
+        *own += 1;
+        taken.all += 1;
+        Some(Place(registry.clone(), address))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        *self.0.taken() -= 1;
+        let mut taken = self.0.taken();
+        taken.all -= 1;
+        if let Entry::Occupied(mut own) = taken.by_address.entry(self.1) {
+            *own.get_mut() -= 1;
+            if *own.get() == 0 {
+                own.remove();
+            }
+        }
         self.0.freed.notify_all();
+    }
+}
+
+fn wait_for_room(registry: &Registry) {
+    let mut taken = registry.taken();
+    while taken.all >= registry.most {
+        taken = registry.freed.wait(taken).unwrap_or_else(PoisonError::into_inner);
     }
 }
 
 fn welcome(registry: &Arc<Registry>, listener: &TcpListener, tls: Option<&TlsAcceptor>, ended: &watch::Receiver<bool>) {
     loop {
-        let place = Place::wait(registry);
-        let stream = match listener.accept() {
-            Ok((stream, _)) => stream,
-            Err(_) => {
-                // Without descriptors, or a client that left already: the next one may have more luck.
-                std::thread::sleep(Duration::from_millis(20));
-                continue;
-            }
+        wait_for_room(registry);
+        let Ok((stream, from)) = listener.accept() else {
+            // Without descriptors, or a client that left already: the next one may have more luck.
+            std::thread::sleep(Duration::from_millis(20));
+            continue;
         };
+        let Some(place) = Place::take(registry, from.ip()) else { continue };
         let (tls, ended) = (tls.cloned(), ended.clone());
         // Without a thread the connection is closed, and the client tries again.
         let _ = thread("client", move || connection(&place, stream, tls.as_ref(), ended));

@@ -153,6 +153,65 @@ fn ten_thousand_senseless_requests_cost_no_memory() {
 }
 
 #[test]
+fn big_manifests_come_one_after_the_other_whoever_sends_them() {
+    let served = Served::new(&[]);
+    let big = serde_json::json!({"annotations": {"why": "x".repeat((4 << 20) - 600)}});
+    let manifest = served.manifest("x", &[b"layer"], &big);
+    assert!(manifest.len() < 4 << 20);
+    std::thread::scope(|scope| {
+        for number in 0..40 {
+            let (served, manifest) = (&served, &manifest);
+            scope.spawn(move || {
+                assert_eq!(served.put_manifest("x", &number.to_string(), MANIFEST, manifest).status, 201);
+                assert_eq!(served.fetch(&format!("/v2/x/manifests/{number}")).body.len(), manifest.len());
+            });
+        }
+    });
+    assert_eq!(served.fetch("/").status, 200);
+    assert!(served.peak() < SMALL, "{} KiB", served.peak());
+}
+
+#[test]
+fn pushes_and_deletes_at_once_leave_images_that_are_whole() {
+    let served = Served::new(&[]);
+    std::thread::scope(|scope| {
+        for number in 0..16u8 {
+            let served = &served;
+            scope.spawn(move || {
+                let name = format!("team{}/web", number % 4);
+                for round in 0..5u8 {
+                    let own = [number, round];
+                    let digest = served.put_image(&name, "latest", &[b"shared by all", &own]);
+                    served.put_image(&name, &format!("{number}-{round}"), &[b"shared by all", &own, b"more"]);
+                    if round % 2 == 0 {
+                        // Another one may have done it already.
+                        served.ask("DELETE", &format!("/v2/{name}/manifests/{digest}"), &[], b"");
+                    }
+                }
+            });
+        }
+    });
+    let count = |served: &Served| {
+        let mut count = 0;
+        for name in served.fetch("/v2/_catalog").json()["repositories"].as_array().unwrap() {
+            let name = name.as_str().unwrap();
+            for tag in served.fetch(&format!("/v2/{name}/tags/list")).json()["tags"].as_array().unwrap() {
+                let manifest = served.fetch(&format!("/v2/{name}/manifests/{}", tag.as_str().unwrap())).json();
+                for layer in manifest["layers"].as_array().unwrap() {
+                    let digest = layer["digest"].as_str().unwrap();
+                    assert_eq!(Digest::of(&served.fetch(&format!("/v2/{name}/blobs/{digest}")).body).as_str(), digest);
+                }
+                count += 1;
+            }
+        }
+        count
+    };
+    let before = count(&served);
+    assert!(before >= 16 * 5, "{before}");
+    assert_eq!(count(&Served::with(served.murder(), &[])), before, "what was said to be there is there after kill -9");
+}
+
+#[test]
 fn clients_that_say_nothing_do_not_keep_the_others_out() {
     let served = Served::new(&[]);
     let digest = served.put_blob("x", &vec![5; 8 << 20]);

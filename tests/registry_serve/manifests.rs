@@ -103,6 +103,26 @@ fn referrers_are_found_by_their_subject_and_kind() {
 }
 
 #[test]
+fn referrers_that_say_much_come_in_pages() {
+    let served = Served::new(&[]);
+    let image = served.put_image("x", "1", &[b"layer"]);
+    for number in 0..5 {
+        let more = json!({"subject": {"mediaType": MANIFEST, "digest": image, "size": 1}, "annotations": {"much": "x".repeat(600_000), "number": number.to_string()}});
+        let manifest = served.manifest("x", &[b"layer"], &more);
+        assert_eq!(served.put_manifest("x", Digest::of(manifest.as_bytes()).as_str(), MANIFEST, &manifest).status, 201);
+    }
+    let (mut path, mut found, mut pages) = (format!("/v2/x/referrers/{image}"), std::collections::BTreeSet::new(), 0);
+    while !path.is_empty() {
+        let page = served.fetch(&path);
+        assert!(page.body.len() < 3 << 20);
+        found.extend(page.json()["manifests"].as_array().unwrap().iter().map(|one| one["digest"].to_string()));
+        path = page.header("link").trim_start_matches('<').split('>').next().unwrap().to_string();
+        pages += 1;
+    }
+    assert_eq!((found.len(), pages), (5, 3));
+}
+
+#[test]
 fn an_index_keeps_its_images_without_lines_of_their_own() {
     let served = Served::new(&[]);
     let manifest = served.manifest("x", &[b"layer"], &Value::Null);

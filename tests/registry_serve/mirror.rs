@@ -6,17 +6,12 @@ use std::net::{TcpListener, TcpStream};
 use onggi::image::digest::Digest;
 
 use crate::served::{MANIFEST, Served, ask, begin};
+use crate::support::jar::Jar;
 
 /// Reads an answer without keeping it: how many bytes of content, and whether they are all this byte.
 fn drained(mut stream: TcpStream, byte: u8) -> (u64, bool) {
     let (mut buffer, expected) = (vec![0; 1 << 20], vec![byte; 1 << 20]);
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut one = [0];
-        stream.read_exact(&mut one).expect("the head");
-        head.push(one[0]);
-    }
-    let (mut total, mut is_right) = (0, head.starts_with(b"HTTP/1.1 200"));
+    let (mut total, mut is_right) = (0, head_of(&mut stream).starts_with("HTTP/1.1 200"));
     while let Ok(count @ 1..) = stream.read(&mut buffer) {
         is_right &= buffer[..count] == expected[..count];
         total += count as u64;
@@ -100,6 +95,8 @@ fn when_nobody_answers_outside_what_is_here_is_served() {
 #[test]
 fn a_blob_that_is_not_what_its_digest_says_is_never_given_whole_nor_kept() {
     let wanted = Digest::of(&[1; 200_000]);
+    // First, for with it comes this test's own network.
+    let jar = Jar::empty();
     let liar = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = liar.local_addr().unwrap().to_string();
     std::thread::spawn(move || {
@@ -107,7 +104,7 @@ fn a_blob_that_is_not_what_its_digest_says_is_never_given_whole_nor_kept() {
             lie(stream);
         }
     });
-    let mirror = Served::new(&["--mirror-of", &host]);
+    let mirror = Served::with(jar, &["--mirror-of", &host]);
     for _ in 0..2 {
         let (length, _) = drained(begin(&mirror.host, "GET", &format!("/v2/x/blobs/{wanted}"), &[], Some(0)), 2);
         assert!(length < 200_000, "the wrong blob was given whole");
@@ -115,7 +112,60 @@ fn a_blob_that_is_not_what_its_digest_says_is_never_given_whole_nor_kept() {
         assert_eq!((files("blobs/sha256"), files("uploads")), (0, 0));
     }
     let manifest = mirror.fetch(&format!("/v2/x/manifests/{wanted}"));
-    assert_eq!(manifest.status, 502, "{manifest:?}");
+    let found = Digest::of(&[2; 200_000]);
+    assert!(manifest.status == 502 && manifest.text().contains(found.as_str()), "{manifest:?}");
+    assert!(mirror.end().contains("kB fetched from outside"), "it was asked");
+}
+
+#[test]
+fn a_blob_is_sent_on_while_it_arrives_and_fetched_on_where_the_line_broke() {
+    let content: Vec<u8> = (0..1_000_000u32).map(|number| (number * 7 % 251) as u8).collect();
+    let digest = Digest::of(&content);
+    let jar = Jar::empty();
+    let outside = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = outside.local_addr().unwrap().to_string();
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    let sent = content.clone();
+    std::thread::spawn(move || {
+        let mut requests = 0;
+        for mut stream in outside.incoming().flatten() {
+            let head = head_of(&mut stream).to_lowercase();
+            requests += 1;
+            // The first time the line breaks in the middle, when we are told to.
+            let (status, from, to) = match head.contains("range: bytes=600000-") {
+                true => (format!("206 Partial Content\r\nContent-Range: bytes 600000-999999/{}", sent.len()), 600_000, sent.len()),
+                false => ("200 OK".to_string(), 0, 600_000),
+            };
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", sent.len() - from);
+            stream.write_all(answer.as_bytes()).and_then(|()| stream.write_all(&sent[from..to])).unwrap();
+            if requests == 1 {
+                wait.recv().unwrap();
+            }
+        }
+    });
+    let mirror = Served::with(jar, &["--mirror-of", &host]);
+    let mut client = begin(&mirror.host, "GET", &format!("/v2/x/blobs/{digest}"), &[], Some(0));
+    let head = head_of(&mut client);
+    assert!(head.starts_with("HTTP/1.1 200") && head.contains("content-length: 1000000"), "{head}");
+    let mut early = vec![0; 500_000];
+    client.read_exact(&mut early).unwrap();
+    go_on.send(()).unwrap();
+    let mut late = Vec::new();
+    client.read_to_end(&mut late).unwrap();
+    assert!([early, late].concat() == content, "what came is not what was sent");
+    assert!(mirror.fetch(&format!("/v2/x/blobs/{digest}")).body == content);
+    assert!(mirror.end().contains("2.00MB served, 0B received, 1.00MB fetched"));
+}
+
+/// The head of a request or an answer.
+fn head_of(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut one = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut one).expect("the head");
+        head.push(one[0]);
+    }
+    String::from_utf8_lossy(&head).into_owned()
 }
 
 /// Answers every request on a connection with 200,000 bytes that nobody asked for.

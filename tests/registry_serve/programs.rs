@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::served::Served;
 use crate::support::jar::{Jar, Said, said, until};
@@ -15,16 +16,29 @@ struct Docker {
 }
 
 impl Docker {
-    fn new() -> Option<Docker> {
+    /// With these settings, as they stand in `/etc/docker/daemon.json`.
+    fn new(settings: &str) -> Option<Docker> {
         let (dockerd, _) = (peer("dockerd")?, peer("docker")?);
         let jar = Jar::empty();
+        std::fs::write(jar.root.join("daemon.json"), settings).unwrap();
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("onggi-serve-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         // A socket's path is short (unix(7)): not below target.
-        let host = format!("unix://{}", std::env::temp_dir().join(format!("onggi-serve-{}", std::process::id())).display());
+        let host = format!("unix://{}", std::env::temp_dir().join(name).display());
         let place = |name: &str| jar.root.join(name).display().to_string();
         let log = std::fs::File::create(jar.root.join("log")).unwrap();
         let daemon = Command::new(dockerd)
             .args(["--data-root", &place("data"), "--exec-root", &place("exec"), "--pidfile", &place("pid"), "-H", &host])
-            .args(["--containerd-namespace", "onggi-serve", "--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs"])
+            .args([
+                "--config-file",
+                &place("daemon.json"),
+                "--containerd-namespace",
+                &name,
+                "--iptables=false",
+                "--ip6tables=false",
+                "--bridge=none",
+                "--storage-driver=vfs",
+            ])
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -78,7 +92,7 @@ fn what_docker_podman_or_skopeo_pushed_all_others_pull_with_the_same_digest() {
     if !nix::unistd::geteuid().is_root() {
         return crate::support::skip_for_want_of("these engines are root's, and this is not root");
     }
-    let (Some(docker), Some(podman), Some(skopeo), Some(umoci)) = (Docker::new(), peer("podman"), peer("skopeo"), peer("umoci")) else { return };
+    let (Some(docker), Some(podman), Some(skopeo), Some(umoci)) = (Docker::new("{}"), peer("podman"), peer("skopeo"), peer("umoci")) else { return };
     let served = Served::new(&[]);
     let host = &served.host;
     let name = |who: &str| format!("{host}/{who}/web:1");
@@ -108,7 +122,8 @@ fn what_docker_podman_or_skopeo_pushed_all_others_pull_with_the_same_digest() {
         assert_eq!(seen.trim(), digest, "skopeo of {who}");
         assert!(docker.does(&["pull", &name(who)]).contains(&format!("Digest: {digest}")), "docker of {who}");
         podman_does(&["pull", "--tls-verify=false", &name(who)]);
-        assert_eq!(podman_does(&["image", "inspect", "--format", "{{.Digest}}", &name(who)]).trim(), digest, "podman of {who}");
+        let known = podman_does(&["image", "inspect", "--format", "{{.RepoDigests}}", &name(who)]);
+        assert!(known.contains(&format!("{host}/{who}/web@{digest}")), "podman of {who}: {known}");
         assert!(served.jar.does(&["pull", &name(who)]).contains(&format!("Digest: {digest}")), "onggi of {who}");
         // Out of the folder itself, which is a layout.
         if who == "docker" {
@@ -123,6 +138,35 @@ fn what_docker_podman_or_skopeo_pushed_all_others_pull_with_the_same_digest() {
     assert!(pushed.contains("digest: sha256:"), "{pushed}");
     let loaded = Jar::empty().does(&["load", "-i", &served.folder().display().to_string()]);
     assert!(["docker/web:1", "podman/web:1", "skopeo/web:1"].iter().all(|name| loaded.contains(name)), "{loaded}");
+}
+
+#[test]
+fn the_settings_that_it_tells_are_taken_by_docker_and_podman_as_they_are() {
+    if !nix::unistd::geteuid().is_root() {
+        return crate::support::skip_for_want_of("these engines are root's, and this is not root");
+    }
+    let (Some(podman), Some(skopeo), Some(umoci)) = (peer("podman"), peer("skopeo"), peer("umoci")) else { return };
+    let served = Served::new(&["--mirror-of", "docker.io"]);
+    let store = |folder: &str| served.jar.root.join(folder).display().to_string();
+    archive(&served, "files");
+    let layout = store("layout");
+    does(&umoci, &["init", "--layout", &layout]);
+    does(&umoci, &["new", "--image", &format!("{layout}:one")]);
+    does(&umoci, &["insert", "--image", &format!("{layout}:one"), &store("files"), "/files"]);
+    // Pushed here, it is ours, and nobody outside is asked.
+    let name = format!("docker://{}/library/jar:1", served.host);
+    does(&skopeo, &["copy", "--dest-tls-verify=false", &format!("oci:{layout}:one"), &name]);
+    let digest = served.ask("HEAD", "/v2/library/jar/manifests/1", &[], b"").header("docker-content-digest").to_string();
+    let line = served.greeting.lines().find_map(|line| line.trim().strip_prefix("docker ")).expect("docker's settings");
+    let Some(docker) = Docker::new(line.trim().trim_end_matches(" in /etc/docker/daemon.json")) else { return };
+    assert!(docker.does(&["pull", "jar:1"]).contains(&format!("Digest: {digest}")));
+    let lines = served.greeting.lines().skip_while(|line| !line.contains("registries.conf.d")).skip(1);
+    let lines: Vec<&str> = lines.take_while(|line| line.starts_with("    ")).map(str::trim).collect();
+    let settings = store("registries.conf");
+    std::fs::write(&settings, lines.join("\n")).unwrap();
+    let pull = ["--root", &store("podman"), "--runroot", &store("podman-run"), "--storage-driver", "vfs", "pull", "docker.io/library/jar:1"];
+    let pulled = said(Command::new(&podman).args(pull).env("CONTAINERS_REGISTRIES_CONF", &settings).stdin(Stdio::null()).output().unwrap());
+    assert_eq!(pulled.code, 0, "{lines:?}: {}", pulled.err);
 }
 
 #[test]
