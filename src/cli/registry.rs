@@ -72,6 +72,9 @@ pub struct ServeArgs {
     /// The certificate's key, in PEM
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
+    /// Print a line for each request
+    #[arg(short, long)]
+    verbose: bool,
     /// Answer `onggi registry find` (multicast DNS)
     #[arg(long)]
     announce: bool,
@@ -122,7 +125,9 @@ fn serve(args: &ServeArgs) -> Result<u8> {
     let is_tls = tls.is_some();
     let (auth, announced) = (auth(args)?, args.announce.then(|| args.name.clone().unwrap_or_else(addresses::host_name)));
     let has_auth = auth.is_some();
-    let options = Options { address: args.addr, root: root.clone(), mirror_of: mirror_of.clone(), read_only: args.read_only, auth, tls, announced };
+    let tell = args.verbose.then(|| Box::new(|line: &str| drop(say(line))) as registry::server::Tell);
+    let options =
+        Options { address: args.addr, root: root.clone(), mirror_of: mirror_of.clone(), read_only: args.read_only, auth, tls, announced, tell };
     let running = registry::serve(options)?;
     let reached = Reached::at(running.address(), is_tls, mirror_of);
     introduce(&reached, &root, fingerprint)?;
