@@ -14,7 +14,7 @@ use super::{complain, say};
 use crate::engine::home::Home;
 use crate::error::{Class, Doing, Error, Result};
 use crate::image::reference::Reference;
-use crate::image::registry::settings;
+use crate::image::registry::{credentials, settings};
 use crate::registry::auth::Auth;
 use crate::registry::clients::Reached;
 use crate::registry::tls::Tls;
@@ -133,6 +133,9 @@ fn serve(args: &ServeArgs) -> Result<u8> {
     introduce(&reached, &root, fingerprint)?;
     if has_auth && !is_tls {
         say("  warning  without --tls everybody on the network can read the passwords")?;
+    }
+    if let Some(outside) = reached.mirror_of.as_deref().filter(|outside| !has_auth && credentials::find(outside).is_ok_and(|found| found.is_some())) {
+        say(format!("  warning  you are logged in at {outside}: what you may pull there, everybody may pull here; `onggi logout` ends that"))?;
     }
     say("Ctrl-C ends it.")?;
     say(running.until_told()?)
