@@ -163,7 +163,7 @@ impl Worker {
             21 => Fault::NoRange,
             22 => Fault::OtherRange,
             // It costs the client's whole patience.
-            _ if at < 500 => Fault::Silent,
+            _ if at < 200 => Fault::Silent,
             _ => Fault::Header("Content-Encoding", "gzip".into()),
         }
     }

@@ -1,6 +1,7 @@
 //! The command line: one file a noun; arguments and output only.
 
 pub mod attach;
+mod bars;
 pub mod commit;
 pub mod complete;
 pub mod container;

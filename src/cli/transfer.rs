@@ -3,10 +3,14 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
+use super::bars::{self, Bars};
 use crate::engine::interrupt::interruptible;
 use crate::error::Result;
-use crate::image::registry::{State, Tell, Told};
+use crate::image::registry::{Tell, Told};
+use crate::sys::fd;
+use crate::sys::terminal::{self, Size};
 
 /// Where the progress is shown: `pull` and `push` tell it on standard output, `run` leaves that to the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,41 +31,58 @@ impl Where {
             Where::Stderr => Ok(drop(writeln!(std::io::stderr(), "{line}"))),
         }
     }
+
+    fn write(self, text: &str) {
+        let _ = match self {
+            Where::Stdout => std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()),
+            Where::Stderr => std::io::stderr().write_all(text.as_bytes()),
+        };
+    }
+
+    /// The size of the terminal there; None when there is none that one can move about on.
+    fn size(self) -> Option<Size> {
+        let able = std::env::var_os("TERM").is_some_and(|kind| !kind.is_empty() && kind != "dumb");
+        let end = fd::standard(if self == Where::Stdout { 1 } else { 2 });
+        let size = terminal::size(end).ok().filter(|_| able)?;
+        // A serial line says nothing of its size.
+        Some(if size.rows == 0 || size.columns == 0 { Size { rows: 24, columns: 80 } } else { size })
+    }
 }
 
-/// Does the work and shows how far it is; Ctrl-C ends it.
+/// Does the work and shows how far it is: on a terminal by lines that change, elsewhere by each word once. Ctrl-C ends it.
 ///
 /// # Errors
 /// Those of the work; Interrupted.
 pub fn show<T>(doing: &str, quiet: bool, place: Where, work: impl FnOnce(Tell) -> Result<T>) -> Result<T> {
-    let said: Mutex<BTreeSet<String>> = Mutex::default();
+    let shown: Mutex<Shown> = Mutex::new(if place.size().is_some() { Shown::Bars(Bars::default()) } else { Shown::Words(BTreeSet::new()) });
     let tell = |told: Told| {
-        let Some(word) = word(&told.state).filter(|_| !quiet) else { return };
-        let line = format!("{}: {word}\n", told.layer);
-        if said.lock().unwrap_or_else(PoisonError::into_inner).insert(line.clone()) {
-            let _ = match place {
-                Where::Stdout => std::io::stdout().write_all(line.as_bytes()),
-                Where::Stderr => std::io::stderr().write_all(line.as_bytes()),
-            };
+        if quiet {
+            return;
         }
+        // Held until it is written: frames must not mix.
+        let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+        place.write(&match &mut *shown {
+            Shown::Bars(bars) => {
+                let size = place.size().unwrap_or(Size { rows: 24, columns: 80 });
+                bars.change(told.layer, told.state, size, Instant::now()).unwrap_or_default()
+            }
+            Shown::Words(said) => match bars::word(&told.state).map(|word| format!("{}: {word}\n", told.layer)) {
+                Some(line) if said.insert(line.clone()) => line,
+                _ => String::new(),
+            },
+        });
     };
-    interruptible(doing, || work(&tell))
+    let done = interruptible(doing, || work(&tell));
+    if let (Shown::Bars(mut bars), Some(size)) = (shown.into_inner().unwrap_or_else(PoisonError::into_inner), place.size())
+        && !quiet
+    {
+        place.write(&bars.end(size));
+    }
+    done
 }
 
-/// Docker's word for a state; None for one that is told by a bar only.
-fn word(state: &State) -> Option<String> {
-    Some(match state {
-        State::Preparing => "Preparing".into(),
-        State::Waiting => "Waiting".into(),
-        State::PullingFsLayer => "Pulling fs layer".into(),
-        State::Verifying => "Verifying Checksum".into(),
-        State::DownloadComplete => "Download complete".into(),
-        State::PullComplete => "Pull complete".into(),
-        State::AlreadyExists => "Already exists".into(),
-        State::Retrying { seconds } => format!("Retrying in {seconds} second{}", if *seconds == 1 { "" } else { "s" }),
-        State::Pushed => "Pushed".into(),
-        State::LayerAlreadyExists => "Layer already exists".into(),
-        State::MountedFrom(repository) => format!("Mounted from {repository}"),
-        State::Downloading { .. } | State::Extracting { .. } | State::Pushing { .. } => return None,
-    })
+/// What was shown by now.
+enum Shown {
+    Bars(Bars),
+    Words(BTreeSet<String>),
 }

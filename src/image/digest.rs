@@ -11,8 +11,8 @@
 use std::fmt;
 use std::io::{Read, Write};
 
+use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
 
@@ -45,7 +45,7 @@ impl Digest {
 
     /// The digest of these bytes.
     pub fn of(bytes: &[u8]) -> Digest {
-        let mut hash = Sha256::new();
+        let mut hash = Context::new(&SHA256);
         hash.update(bytes);
         finish(hash)
     }
@@ -119,13 +119,13 @@ impl fmt::Display for ChainId {
 /// Hashes and counts all that is read or written through it.
 pub struct Hashing<T> {
     inner: T,
-    hash: Sha256,
+    hash: Context,
     length: u64,
 }
 
 impl<T> Hashing<T> {
     pub fn new(inner: T) -> Hashing<T> {
-        Hashing { inner, hash: Sha256::new(), length: 0 }
+        Hashing { inner, hash: Context::new(&SHA256), length: 0 }
     }
 
     /// What went through: digest and length; and the inner one back.
@@ -156,11 +156,11 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-fn finish(hash: Sha256) -> Digest {
+fn finish(hash: Context) -> Digest {
     use std::fmt::Write;
     let mut text = String::with_capacity(71);
     text.push_str("sha256:");
-    for byte in hash.finalize() {
+    for byte in hash.finish().as_ref() {
         let _ = write!(text, "{byte:02x}");
     }
     Digest(text)

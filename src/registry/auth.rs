@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::http::{HeaderValue, header};
-use sha2::{Digest, Sha256};
+use ring::digest::{SHA256, digest};
 
 use super::answer::{Code, Refusal, refuse};
 use crate::error::{Doing, Error, Result};
@@ -123,7 +123,9 @@ fn split(pair: &str) -> Option<(&str, &str)> {
 }
 
 fn hash(user: &str, password: &str) -> Hash {
-    Sha256::new().chain_update(user).chain_update([0]).chain_update(password).finalize().into()
+    let mut hash = Hash::default();
+    hash.copy_from_slice(digest(&SHA256, &[user.as_bytes(), &[0], password.as_bytes()].concat()).as_ref());
+    hash
 }
 
 /// Compares without ending early: how long it takes says nothing of where they differ.

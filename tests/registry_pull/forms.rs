@@ -130,19 +130,19 @@ fn a_config_that_lies_about_its_layers_is_refused() {
     let other = Layer { diff_id: digest(b"something else"), ..layer.clone() };
     is_refused(&Image::of(&[other]), &[&layer.digest()[7..19]]);
     // Two layers in the manifest, one in the config.
-    let mut image = Image::of(&[layer.clone()]);
+    let mut image = Image::of(std::slice::from_ref(&layer));
     change(&mut image, |manifest| {
         let first = manifest["layers"][0].clone();
         manifest["layers"] = json!([first, first]);
     });
     is_refused(&image, &["layers"]);
-    let mut image = Image::of(&[layer.clone()]);
+    let mut image = Image::of(std::slice::from_ref(&layer));
     change(&mut image, |manifest| manifest["layers"][0]["size"] = json!(5));
     is_refused(&image, &[&layer.digest()[7..19]]);
-    let mut image = Image::of(&[layer.clone()]);
+    let mut image = Image::of(std::slice::from_ref(&layer));
     change(&mut image, |manifest| manifest["layers"][0]["size"] = json!(u64::MAX));
     is_refused(&image, &[]);
-    let mut image = Image::of(&[layer.clone()]);
+    let mut image = Image::of(std::slice::from_ref(&layer));
     change(&mut image, |manifest| manifest["layers"][0]["digest"] = json!("sha256:../../../../etc/passwd"));
     is_refused(&image, &["digest"]);
     let mut image = Image::of(std::slice::from_ref(&layer));
@@ -167,7 +167,7 @@ fn a_foreign_layer_is_not_fetched_from_where_its_manifest_says() {
     let Some(scene) = Scene::new() else { return };
     let layer = Layer { media_type: "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip".into(), ..Layer::of(&[("a", b"a")]) };
     let elsewhere = crate::faulty::Registry::new();
-    let mut image = Image::of(&[layer.clone()]);
+    let mut image = Image::of(std::slice::from_ref(&layer));
     change(&mut image, |manifest| manifest["layers"][0]["urls"] = json!([format!("http://{}/v2/x/blobs/{}", elsewhere.host, layer.digest())]));
     // The registry has it itself: that is where it comes from.
     scene.registry.put("web", "1", &image);

@@ -176,7 +176,13 @@ impl Server {
                 Ok(response) if *scheme == Scheme::Http && response.status() == 400 && self.endpoint.schemes.len() > 1 => {
                     last = Some(Ok(response));
                 }
-                Err(failure) if failure.is_other_scheme && self.endpoint.schemes.len() > 1 => last = Some(Err(failure)),
+                // Of two failures the more definite one: who speaks no TLS hangs up, and that explains nothing.
+                Err(failure) if failure.is_other_scheme && self.endpoint.schemes.len() > 1 => {
+                    last = match last {
+                        Some(Err(first)) if failure.may_pass => Some(Err(first)),
+                        _ => Some(Err(failure)),
+                    };
+                }
                 answered => {
                     if answered.is_ok() {
                         *self.scheme.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(*scheme);
@@ -245,7 +251,7 @@ impl Server {
         sent.map_err(|e| {
             let failure = failure::of_request(e, address);
             // A proxy that is away is away for both schemes.
-            let is_other_scheme = failure.is_other_scheme && !(failure.is_unreachable && !through.is_empty());
+            let is_other_scheme = failure.is_other_scheme && (through.is_empty() || !failure.is_unreachable);
             Failure { why: format!("{through}{}", failure.why), is_other_scheme, ..failure }
         })
     }

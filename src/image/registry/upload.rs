@@ -9,11 +9,13 @@
 //! Source: OCI distribution specification 1.1, "Pushing blobs".
 
 use std::fs::File;
+use std::time::Duration;
 
 use ureq::Body;
 use ureq::http::{Method, Response};
 
 use super::auth::encode;
+use super::cancel;
 use super::failure::Failure;
 use super::http::{Ask, Content, Server, absolute};
 use super::repository::Repository;
@@ -22,6 +24,9 @@ use crate::image::digest::Digest;
 
 /// An upload is cut into parts of this many bytes: what fails is sent again from there.
 const PART: u64 = 32 << 20;
+/// So often does an upload begin anew, or go on, after some waiting.
+const TRIES: u32 = 4;
+const FIRST_WAIT: Duration = Duration::from_millis(100);
 
 impl Repository {
     /// Has the registry take a blob over from another repository of its own. False when it won't.
@@ -37,7 +42,8 @@ impl Repository {
             Ok(response) if response.status() == 201 => Ok(true),
             Ok(response) => {
                 // An upload was begun instead, which nobody will end.
-                let location = self.location(server, &response)?;
+                let location = location(server, &response)
+                    .map_err(|failure| failure.doing(format!("mount the blob {} in {}", digest.short(), self.full_name())))?;
                 let _ = server.send(&Ask::new(Method::DELETE, &location));
                 Ok(false)
             }
@@ -55,8 +61,34 @@ impl Repository {
         let doing = || format!("send the blob {} to {}", digest.short(), self.full_name());
         let size = content.metadata().map_err(|e| Error::new(Class::System, doing(), e.to_string()))?.len();
         let server = self.own()?;
-        let begun = server.send(&Ask::new(Method::POST, &self.place("blobs/uploads/"))).map_err(|failure| failure.doing(doing()))?;
-        let mut location = self.location(server, &begun)?;
+        let mut tries = 0;
+        while let Err(failure) = self.send_once(server, digest, (content, size), sent, &mut tries) {
+            // Of an upload that a server doesn't know any more, or has another part of, the next one knows nothing.
+            let may_pass = failure.may_pass || matches!(failure.status, Some(404 | 416));
+            // The answer may have been lost, and not the blob.
+            if may_pass && self.has_blob(digest).unwrap_or(false) {
+                return Ok(());
+            }
+            tries += 1;
+            if !may_pass || tries > TRIES || cancel::is_on() {
+                return Err(failure.doing(doing()));
+            }
+            cancel::sleep(FIRST_WAIT * 2u32.pow(tries));
+        }
+        Ok(())
+    }
+
+    /// One upload, from its beginning. What is interrupted in it goes on, and counts as a try.
+    fn send_once(
+        &self,
+        server: &Server,
+        digest: &Digest,
+        (content, size): (&File, u64),
+        sent: &(dyn Fn(u64) + Sync),
+        tries: &mut u32,
+    ) -> std::result::Result<(), Failure> {
+        let begun = server.send(&Ask::new(Method::POST, &self.place("blobs/uploads/")))?;
+        let mut location = location(server, &begun)?;
         let mut from = 0;
         while size - from > PART {
             let range = format!("{from}-{}", from + PART - 1);
@@ -64,48 +96,46 @@ impl Repository {
             let part = Content::Part { file: content, from, length: PART, sent };
             let ask = Ask { headers: &headers, content: part, again: false, ..Ask::new(Method::PATCH, &location) };
             (location, from) = match server.send(&ask) {
-                Ok(response) => (self.location(server, &response)?, from + PART),
-                // How far did it get?
-                Err(failure) if failure.may_pass => self.resume(server, &location, failure).map_err(|failure| failure.doing(doing()))?,
-                Err(failure) => return Err(failure.doing(doing())),
+                Ok(response) => (self::location(server, &response)?, from + PART),
+                Err(failure) if failure.may_pass && *tries < TRIES => {
+                    *tries += 1;
+                    cancel::sleep(failure.wait.unwrap_or(FIRST_WAIT * 2u32.pow(*tries)));
+                    // How far did it get?
+                    resume(server, &location, size).ok_or(failure)?
+                }
+                Err(failure) => return Err(failure),
             };
         }
         let last = with_query(&location, &encode(&[("digest", digest.as_str())]));
         let part = Content::Part { file: content, from, length: size - from, sent };
         let headers = [("Content-Type", "application/octet-stream")];
-        let ask = Ask { headers: &headers, content: part, again: from == 0, ..Ask::new(Method::PUT, &last) };
-        match server.send(&ask) {
-            Ok(_) => Ok(()),
-            // The answer may have been lost, and not the blob.
-            Err(failure) if failure.may_pass && self.has_blob(digest).unwrap_or(false) => Ok(()),
-            Err(failure) => Err(failure.doing(doing())),
-        }
+        server.send(&Ask { headers: &headers, content: part, again: false, ..Ask::new(Method::PUT, &last) }).map(|_| ())
     }
+}
 
-    /// Where an interrupted upload goes on: the place and the next byte.
-    fn resume(&self, server: &Server, location: &str, failure: Failure) -> std::result::Result<(String, u64), Failure> {
-        let response = server.send(&Ask::new(Method::GET, location)).map_err(|_| failure.clone())?;
-        let range = response.headers().get("Range").and_then(|value| value.to_str().ok());
-        let last = range.and_then(|range| range.trim_start_matches("bytes=").split_once('-')?.1.parse::<u64>().ok());
-        let location = self.location(server, &response).unwrap_or_else(|_| location.to_string());
-        last.map(|last| (location, if last == 0 { 0 } else { last + 1 })).ok_or(failure)
-    }
+/// Where an interrupted upload goes on: the place and the next byte.
+fn resume(server: &Server, place: &str, size: u64) -> Option<(String, u64)> {
+    let response = server.send(&Ask::new(Method::GET, place)).ok()?;
+    let range = response.headers().get("Range")?.to_str().ok()?;
+    let last = range.trim_start_matches("bytes=").split_once('-')?.1.parse::<u64>().ok()?;
+    let next = location(server, &response).unwrap_or_else(|_| place.to_string());
+    Some((next, if last == 0 { 0 } else { last.checked_add(1)? })).filter(|(_, from)| *from <= size)
+}
 
-    /// The place that an answer gives for the next request; on this server as a rule.
-    fn location(&self, server: &Server, response: &Response<Body>) -> Result<String> {
-        let text = response.headers().get("Location").and_then(|value| value.to_str().ok());
-        let wrong = || Error::invalid(format!("send to {}", self.full_name()), "the registry doesn't say where to");
-        let text = text.ok_or_else(wrong)?;
-        let here = format!("{}://{}/", if server.is_tls() { "https" } else { "http" }, server.endpoint.host);
-        let here = here.parse().map_err(|_| wrong())?;
-        // A registry behind a proxy that speaks TLS for it doesn't know that it does.
-        let plain = format!("http://{}/", server.endpoint.host);
-        let whole = absolute(&here, text);
-        Ok(match whole.strip_prefix(&plain) {
-            Some(rest) if server.is_tls() => format!("https://{}/{rest}", server.endpoint.host),
-            _ => whole,
-        })
-    }
+/// The place that an answer gives for the next request; on this server as a rule.
+fn location(server: &Server, response: &Response<Body>) -> std::result::Result<String, Failure> {
+    let text = response.headers().get("Location").and_then(|value| value.to_str().ok());
+    let wrong = || Failure::words("the registry doesn't say where to send it");
+    let text = text.ok_or_else(wrong)?;
+    let here = format!("{}://{}/", if server.is_tls() { "https" } else { "http" }, server.endpoint.host);
+    let here = here.parse().map_err(|_| wrong())?;
+    // A registry behind a proxy that speaks TLS for it doesn't know that it does.
+    let plain = format!("http://{}/", server.endpoint.host);
+    let whole = absolute(&here, text);
+    Ok(match whole.strip_prefix(&plain) {
+        Some(rest) if server.is_tls() => format!("https://{}/{rest}", server.endpoint.host),
+        _ => whole,
+    })
 }
 
 fn with_query(location: &str, query: &str) -> String {

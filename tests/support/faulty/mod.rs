@@ -47,6 +47,7 @@ struct Content {
     /// By repository and tag or digest: media type and bytes.
     manifests: BTreeMap<(String, String), (String, Vec<u8>)>,
     uploads: BTreeMap<String, Vec<u8>>,
+    begun: usize,
 }
 
 struct Rule {
@@ -189,6 +190,8 @@ fn serve(server: &Inside, stream: TcpStream) {
         let fault = server.fault_of(&request);
         let answer = match &fault {
             Fault::Unauthorized => server.challenge(&request),
+            // What is refused is not done; what is answered wrong is.
+            Fault::Status(..) | Fault::Redirect(..) => Answer::default(),
             fault => server.answer(&request, fault),
         };
         if !answer.write(&mut writer, &request, &fault, is_over).unwrap_or(false) || is_over() {
@@ -277,7 +280,8 @@ impl Inside {
         if let Some(digest) = of_query(query, "mount").filter(|digest| content.blobs.contains_key(digest)) {
             return Answer::new(201, "").with("Location", format!("/v2/{repository}/blobs/{digest}"));
         }
-        let id = format!("upload{}", content.uploads.len());
+        content.begun += 1;
+        let id = format!("upload{}", content.begun);
         content.uploads.insert(id.clone(), Vec::new());
         Answer::new(202, "").with("Location", format!("/v2/{repository}/blobs/uploads/{id}?state=0")).with("Range", "0-0")
     }
