@@ -14,7 +14,7 @@ use super::{complain, say};
 use crate::engine::home::Home;
 use crate::error::{Class, Doing, Error, Result};
 use crate::image::reference::Reference;
-use crate::image::registry::settings;
+use crate::image::registry::{credentials, settings};
 use crate::registry::auth::Auth;
 use crate::registry::clients::Reached;
 use crate::registry::tls::Tls;
@@ -72,6 +72,9 @@ pub struct ServeArgs {
     /// The certificate's key, in PEM
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
+    /// Print a line for each request
+    #[arg(short, long)]
+    verbose: bool,
     /// Answer `onggi registry find` (multicast DNS)
     #[arg(long)]
     announce: bool,
@@ -122,12 +125,17 @@ fn serve(args: &ServeArgs) -> Result<u8> {
     let is_tls = tls.is_some();
     let (auth, announced) = (auth(args)?, args.announce.then(|| args.name.clone().unwrap_or_else(addresses::host_name)));
     let has_auth = auth.is_some();
-    let options = Options { address: args.addr, root: root.clone(), mirror_of: mirror_of.clone(), read_only: args.read_only, auth, tls, announced };
+    let tell = args.verbose.then(|| Box::new(|line: &str| drop(say(line))) as registry::server::Tell);
+    let options =
+        Options { address: args.addr, root: root.clone(), mirror_of: mirror_of.clone(), read_only: args.read_only, auth, tls, announced, tell };
     let running = registry::serve(options)?;
     let reached = Reached::at(running.address(), is_tls, mirror_of);
     introduce(&reached, &root, fingerprint)?;
     if has_auth && !is_tls {
         say("  warning  without --tls everybody on the network can read the passwords")?;
+    }
+    if let Some(outside) = reached.mirror_of.as_deref().filter(|outside| !has_auth && credentials::find(outside).is_ok_and(|found| found.is_some())) {
+        say(format!("  warning  you are logged in at {outside}: what you may pull there, everybody may pull here; `onggi logout` ends that"))?;
     }
     say("Ctrl-C ends it.")?;
     say(running.until_told()?)

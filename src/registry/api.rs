@@ -2,6 +2,8 @@
 //!
 //! See it: `curl -i localhost:5000/v2/`. Source: distribution specification, "Endpoints".
 
+use std::net::IpAddr;
+
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::http::{HeaderName, Method, header};
@@ -14,7 +16,7 @@ use super::server::Registry;
 use super::{blobs, lists, manifests, page, uploading};
 
 /// The answer to a request, whatever it is.
-pub async fn answer(registry: &Registry, request: Request<Incoming>) -> Answer {
+pub async fn answer(registry: &Registry, from: IpAddr, request: Request<Incoming>) -> Answer {
     let (parts, mut body) = request.into_parts();
     let mut answer = match granted(registry, &parts, &mut body).await {
         Ok(answer) => answer,
@@ -29,7 +31,19 @@ pub async fn answer(registry: &Registry, request: Request<Incoming>) -> Answer {
     if registry.is_crowded() {
         set(&mut answer, header::CONNECTION, "close");
     }
+    if let Some(tell) = &registry.tell {
+        tell(&line(from, &parts, &answer));
+    }
     answer
+}
+
+/// `192.168.0.7 GET /v2/team/web/manifests/1 200 349 B`
+fn line(from: IpAddr, parts: &Parts, answer: &Answer) -> String {
+    let length = answer.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let length = length.map(|length| format!(" {length} B")).unwrap_or_default();
+    // A stranger's words, on somebody's terminal.
+    let place: String = parts.uri.to_string().chars().take(300).map(|letter| if letter.is_ascii_graphic() { letter } else { '?' }).collect();
+    format!("{from} {} {place} {}{length}", parts.method, answer.status().as_u16())
 }
 
 async fn granted(registry: &Registry, parts: &Parts, body: &mut Incoming) -> Result<Answer, Refusal> {

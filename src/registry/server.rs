@@ -26,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::announce::{self, Announcing};
 use super::api;
@@ -60,7 +61,12 @@ pub struct Options {
     pub tls: Option<Tls>,
     /// The name under which it is announced.
     pub announced: Option<String>,
+    /// Who is told of each request, in a line.
+    pub tell: Option<Tell>,
 }
+
+/// Is told a line; from several threads.
+pub type Tell = Box<dyn Fn(&str) + Send + Sync>;
 
 /// All that the connections share.
 pub struct Registry {
@@ -73,6 +79,7 @@ pub struct Registry {
     /// Our certificate, for those who want to trust it.
     pub certificate: Option<String>,
     pub address: SocketAddr,
+    pub tell: Option<Tell>,
     /// One big manifest at a time.
     pub room_for_big: Semaphore,
     /// How many connections there are from which address.
@@ -117,6 +124,7 @@ pub fn serve(options: Options) -> Result<Running> {
         auth: options.auth,
         certificate: options.tls.as_ref().map(|tls| tls.certificate.clone()),
         address,
+        tell: options.tell,
         room_for_big: Semaphore::new(1),
         taken: Mutex::default(),
         freed: Condvar::new(),
@@ -230,18 +238,29 @@ fn connection(place: &Place, stream: TcpStream, tls: Option<&TlsAcceptor>, ended
     runtime.block_on(async {
         let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
         match tls {
-            None => talk(&place.0, stream, ended).await,
+            None => talk(place, stream, ended).await,
             Some(tls) => {
-                if let Ok(Ok(stream)) = timeout(PATIENCE_HANDSHAKE, tls.accept(stream)).await {
-                    talk(&place.0, stream, ended).await;
+                if let Ok(Some(stream)) = timeout(PATIENCE_HANDSHAKE, shake_hands(tls, stream)).await {
+                    talk(place, stream, ended).await;
                 }
             }
         }
     });
 }
 
-async fn talk(registry: &Arc<Registry>, stream: impl AsyncRead + AsyncWrite + Unpin, mut ended: watch::Receiver<bool>) {
-    let service = service_fn(|request| async move { Ok::<_, Infallible>(api::answer(registry, request).await) });
+/// TLS, or None for who speaks something else; who speaks HTTP is told so, in the words that Go's servers have for it.
+async fn shake_hands(tls: &TlsAcceptor, stream: tokio::net::TcpStream) -> Option<TlsStream<tokio::net::TcpStream>> {
+    let mut first = [0];
+    // RFC 8446, 5.1: a handshake begins with a 22.
+    if stream.peek(&mut first).await.ok()? == 1 && first[0] != 22 {
+        let _ = stream.try_write(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n");
+        return None;
+    }
+    tls.accept(stream).await.ok()
+}
+
+async fn talk(place: &Place, stream: impl AsyncRead + AsyncWrite + Unpin, mut ended: watch::Receiver<bool>) {
+    let service = service_fn(|request| async move { Ok::<_, Infallible>(api::answer(&place.0, place.1, request).await) });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(PATIENCE_HEADERS).max_buf_size(64 << 10);
     let mut conversation = pin!(http.serve_connection(TokioIo::new(stream), service));

@@ -27,6 +27,17 @@ fn an_empty_registry_tells_its_version_and_lists_nothing() {
 }
 
 #[test]
+fn each_request_is_told_in_a_line_to_who_wants_to_see_them() {
+    let served = Served::new(&["-v"]);
+    served.put_blob("x", CONTENT);
+    served.fetch("/v2/x/tags/list?n=1");
+    let said = served.end();
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("127.0.0.1 POST /v2/x/blobs/uploads/?digest=sha256:") && lines[0].ends_with(" 201 0 B"), "{said}");
+    assert!(lines[1].starts_with("127.0.0.1 GET /v2/x/tags/list?n=1 404 "), "{said}");
+}
+
+#[test]
 fn a_blob_comes_whole_or_in_pieces_or_as_a_stream() {
     let served = Served::new(&[]);
     let digest = Digest::of(CONTENT);

@@ -74,6 +74,17 @@ fn a_tag_that_moves_outside_moves_here_after_a_while_and_one_that_was_pushed_her
 }
 
 #[test]
+fn a_teacher_who_is_logged_in_outside_is_told_what_that_means_here() {
+    let jar = Jar::empty();
+    std::fs::create_dir(jar.root.join("docker")).unwrap();
+    std::fs::write(jar.root.join("docker/config.json"), r#"{"auths":{"registry.invalid":{"auth":"dTpw"}}}"#).unwrap();
+    let mut command = jar.onggi(&["registry", "serve", "--addr", "127.0.0.1:0", "--mirror-of", "registry.invalid"]);
+    command.env("DOCKER_CONFIG", jar.root.join("docker"));
+    let served = Served::of(jar, &mut command);
+    assert!(served.greeting.contains("what you may pull there, everybody may pull here"), "{}", served.greeting);
+}
+
+#[test]
 fn when_nobody_answers_outside_what_is_here_is_served() {
     let outside = Served::new(&[]);
     let manifest = outside.put_image("x", "1", &[b"layer"]);

@@ -24,7 +24,7 @@ impl Docker {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("onggi-serve-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         // A socket's path is short (unix(7)): not below target.
-        let host = format!("unix://{}", std::env::temp_dir().join(name).display());
+        let host = format!("unix://{}", std::env::temp_dir().join(&name).display());
         let place = |name: &str| jar.root.join(name).display().to_string();
         let log = std::fs::File::create(jar.root.join("log")).unwrap();
         let daemon = Command::new(dockerd)
