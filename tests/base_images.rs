@@ -171,7 +171,7 @@ fn python_runs_and_pip_installs() {
 fn node_runs_and_says_its_true_version() {
     let Some(jar) = jar_with(&["node"]) else { return };
     // Options and files mean node; a command is a command.
-    let version = jar.shows(&["node:20", "--print", "process.versions.node"]);
+    let version = jar.shows(&["node:20", "-p", "process.versions.node"]);
     assert_eq!(version, jar.shows(&["node:20", "printenv", "NODE_VERSION"]));
     // Debian's Node isn't the one of the name, and the script says so.
     let told = said(base_images(&["node"]).output().unwrap()).out;

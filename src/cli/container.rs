@@ -18,7 +18,7 @@ const RUN: &str = "Examples:
 #[derive(Debug, Subcommand)]
 pub enum Container {
     /// Run a command in a new container
-    #[command(disable_help_flag = true, after_help = RUN)]
+    #[command(disable_help_flag = true, override_usage = "onggi run [OPTIONS] IMAGE [COMMAND] [ARG]...", after_help = RUN)]
     Run {
         #[command(flatten)]
         args: Box<RunArgs>,
@@ -64,7 +64,11 @@ pub enum Container {
     #[command(after_help = "Example:\n  onggi port web 80")]
     Port(top::PortArgs),
     /// Make a container without starting it
-    #[command(disable_help_flag = true, after_help = "Example:\n  onggi create --name web base sleep 1000")]
+    #[command(
+        disable_help_flag = true,
+        override_usage = "onggi create [OPTIONS] IMAGE [COMMAND] [ARG]...",
+        after_help = "Example:\n  onggi create --name web base sleep 1000"
+    )]
     Create {
         #[command(flatten)]
         args: Box<CreateArgs>,

@@ -163,11 +163,17 @@ pub struct CreateArgs {
     pub cidfile: Option<PathBuf>,
     #[command(flatten)]
     pub pull: PullFirst,
-    /// Image: `base`, or a name that is pulled when it isn't here
-    pub image: String,
-    /// Command and its arguments, instead of the image's
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// Image: `base`, or a name that is pulled when it isn't here; then a command with its arguments, instead of the image's
+    // One list, for all that follows the image's name is the command's: `run nginx -v` asks nginx for its version.
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE [COMMAND]")]
+    words: Vec<String>,
+}
+
+impl CreateArgs {
+    /// The image's name.
+    pub fn image(&self) -> &str {
+        self.words.first().map_or("", String::as_str)
+    }
 }
 
 /// Creates a container and prints its ID.
@@ -179,7 +185,7 @@ pub fn create(args: &CreateArgs) -> Result<u8> {
     request.stdin_once = request.interactive;
     let cidfile = Cidfile::claim(args.cidfile.as_deref())?;
     let home = Home::open()?;
-    let _held = pull::ensure(&home, &args.image, &args.pull)?;
+    let _held = pull::ensure(&home, args.image(), &args.pull)?;
     let record = create::create(&home, &request, None, &mut |notice| tell(notice, &cidfile))?;
     cidfile.written()?;
     super::say(&record.id)
@@ -238,8 +244,8 @@ pub fn tell(notice: Notice, cidfile: &Cidfile) {
 /// Invalid for options that contradict each other.
 pub fn request(args: &CreateArgs) -> Result<Request> {
     let mut request = Request {
-        image: args.image.clone(),
-        command: args.command.clone(),
+        image: args.image().into(),
+        command: args.words.iter().skip(1).cloned().collect(),
         entrypoint: args.entrypoint.as_ref().map(|word| if word.is_empty() { Vec::new() } else { vec![word.clone()] }),
         name: args.name.clone(),
         remove: args.rm,

@@ -55,7 +55,7 @@ pub fn run(args: RunArgs) -> Result<u8> {
     });
     let cidfile = Cidfile::claim(args.create.cidfile.as_deref())?;
     let home = Home::open()?;
-    let held = pull::ensure(&home, &args.create.image, &args.create.pull)?;
+    let held = pull::ensure(&home, args.create.image(), &args.create.pull)?;
     let running = run::run(&home, &request, attach, &mut |notice| create::tell(notice, &cidfile))?;
     drop(held);
     cidfile.written()?;

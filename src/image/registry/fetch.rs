@@ -51,7 +51,7 @@ pub struct Fetch<'a> {
 /// NotFound, Denied; Invalid for other bytes than the digest names; ENOSPC.
 pub fn blob(fetch: &Fetch, descriptor: &Descriptor, growing: &Growing) -> Result<()> {
     let fetched = get(fetch, descriptor, growing);
-    growing.end(fetched.as_ref().map(|()| ()).map_err(Error::one_line));
+    growing.end(fetched.as_ref().copied().map_err(Error::one_line));
     fetched
 }
 
