@@ -19,7 +19,7 @@ use crate::image::registry::State;
 use crate::sys::terminal::Size;
 
 /// Numbers change this often at most, and words this often.
-const NUMBERS: Duration = Duration::from_millis(100);
+pub const NUMBERS: Duration = Duration::from_millis(100);
 const WORDS: Duration = Duration::from_millis(20);
 
 const LONGEST_BAR: usize = 52;
@@ -32,6 +32,8 @@ pub struct Bars {
     /// The width of each line above the cursor that may be written over.
     drawn: Vec<usize>,
     last: Option<Instant>,
+    /// A layer is further than the screen shows.
+    is_behind: bool,
 }
 
 impl Bars {
@@ -44,7 +46,13 @@ impl Bars {
             None => self.layers.push((layer.to_string(), state)),
         }
         let is_due = self.last.is_none_or(|last| now.duration_since(last) >= if is_number { NUMBERS } else { WORDS });
-        is_due.then(|| {
+        self.is_behind = true;
+        if is_due { self.catch_up(size, now) } else { None }
+    }
+
+    /// What is to be written when nothing new was told for a while: the last news may not have been due when they came.
+    pub fn catch_up(&mut self, size: Size, now: Instant) -> Option<String> {
+        std::mem::take(&mut self.is_behind).then(|| {
             self.last = Some(now);
             self.frame(size)
         })

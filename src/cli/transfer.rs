@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -75,7 +76,28 @@ pub fn show<T>(doing: &str, quiet: bool, place: Where, work: impl FnOnce(Tell) -
             },
         });
     };
-    let done = interruptible(doing, || work(&tell));
+    let catch_up = || {
+        if let Shown::Bars(bars) = &mut *shown.lock().unwrap_or_else(PoisonError::into_inner)
+            && let Some(size) = place.size()
+        {
+            place.write(&bars.catch_up(size, Instant::now()).unwrap_or_default());
+        }
+    };
+    let done = interruptible(doing, || {
+        std::thread::scope(|scope| {
+            let (is_doing, done) = mpsc::channel::<()>();
+            if place.size().is_some() && !quiet {
+                scope.spawn(move || {
+                    while done.recv_timeout(bars::NUMBERS) == Err(RecvTimeoutError::Timeout) {
+                        catch_up()
+                    }
+                });
+            }
+            let worked = work(&tell);
+            drop(is_doing);
+            worked
+        })
+    });
     if let (Shown::Bars(mut bars), Some(size)) = (shown.into_inner().unwrap_or_else(PoisonError::into_inner), place.size())
         && !quiet
     {
