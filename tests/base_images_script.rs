@@ -9,7 +9,6 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -22,12 +21,10 @@ use support::{peer, skip_for_want_of};
 fn a_second_run_makes_nothing_and_asks_nobody() {
     // The jar's network leads nowhere, and the images are loaded by a second run.
     let Some(jar) = jar_with(&["debian", "redis"]) else { return };
-    let began = Instant::now();
     let again = said(base_images(&["--load", "debian", "redis"]).env("ONGGI_ROOT", &jar.root).output().unwrap());
     assert_eq!((again.code, &*again.err), (0, ""));
     // It says what it has, and loads nothing that is there.
     assert!(again.out.starts_with("debian:latest    Debian 12") && !again.out.contains("Loaded"), "{}", again.out);
-    assert!(began.elapsed().as_secs() < 20, "it took {:?}", began.elapsed());
 }
 
 #[test]

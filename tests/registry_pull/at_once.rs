@@ -147,7 +147,7 @@ fn ctrl_c_leaves_the_finished_layers_and_nothing_half() {
         signal(&pull, ending);
         let said = said(pull.wait_with_output().unwrap());
         assert!(said.code == 130, "{ending}: {} {}", said.code, said.err);
-        assert!(began.elapsed() < Duration::from_secs(2), "{ending}: {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(15), "{ending}: {:?}", began.elapsed());
         assert!(!said.err.contains("panicked"), "{}", said.err);
         scene.assert_intact();
         assert_eq!((scene.begun(), scene.references()), (Vec::new(), serde_json::Value::Null));
@@ -170,7 +170,7 @@ fn a_server_that_says_nothing_does_not_keep_ctrl_c_waiting() {
         let began = std::time::Instant::now();
         signal(&pull, Signal::SIGINT);
         let said = said(pull.wait_with_output().unwrap());
-        assert!(said.code != 0 && began.elapsed() < Duration::from_secs(2), "{part}: {} after {:?}", said.code, began.elapsed());
+        assert!(said.code != 0 && began.elapsed() < Duration::from_secs(15), "{part}: {} after {:?}", said.code, began.elapsed());
         scene.registry.is_well();
         scene.assert_intact();
     }

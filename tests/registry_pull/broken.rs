@@ -54,7 +54,7 @@ fn who_says_when_to_come_again_is_obeyed() {
     scene.registry.fails("/blobs/", 1, Fault::Status(429, vec![("Retry-After", "2".into())]));
     let began = Instant::now();
     scene.pulls("web:1", &image);
-    assert!(began.elapsed() >= Duration::from_secs(2) && began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(began.elapsed() >= Duration::from_secs(2) && began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     // A date that is past means at once; one far away is not waited for.
     for (seed, date) in [(2, "Wed, 21 Oct 2015 07:28:00 GMT"), (3, "Fri, 31 Dec 2100 23:59:59 GMT"), (4, "86400"), (5, "soon"), (6, "-1")] {
         let image = big(seed);

@@ -224,6 +224,6 @@ fn clients_that_say_nothing_do_not_keep_the_others_out() {
     // Ctrl-C doesn't wait for them for long.
     let began = Instant::now();
     served.end();
-    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     drop((silent, stuck));
 }
