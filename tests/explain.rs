@@ -78,7 +78,7 @@ fn errors_are_a_question_an_answer_and_a_hint() {
     let bad = jar.root.join("config.json");
     std::fs::write(&bad, r#"{"ociVersion": "1.0.2", "process": {"args": ["x"], "cwd": 7}}"#).unwrap();
     let errors = [
-        ("image", vec!["run", "--rm", "no-such:1", "true"]),
+        ("image", vec!["run", "--rm", "--pull", "never", "no-such:1", "true"]),
         ("command", vec!["run", "--rm", "base", "nonsense"]),
         ("option", vec!["run", "--memry", "1g", "base", "true"]),
         ("user", vec!["run", "--rm", "-u", "ghost", "base", "true"]),

@@ -165,7 +165,7 @@ pub struct CreateArgs {
     pub pull: PullFirst,
     /// Image: `base`, or a name that is pulled when it isn't here; then a command with its arguments, instead of the image's
     // One list, for all that follows the image's name is the command's: `run nginx -v` asks nginx for its version.
-    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE [COMMAND]")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE")]
     words: Vec<String>,
 }
 

@@ -16,7 +16,7 @@ fn own_memory(process: Process) -> u64 {
 }
 
 /// In kB. What is compiled without optimization has a deeper stack and more to relocate.
-const MOST: u64 = if cfg!(debug_assertions) { 3072 } else { 2048 };
+const MOST: u64 = if cfg!(debug_assertions) { 4096 } else { 2048 };
 
 /// A clock that goes 1000 times faster, and waits that are as much shorter: two hundred restarts fit into a test.
 const FAST_CLOCK: &str = r#"
