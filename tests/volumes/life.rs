@@ -104,7 +104,7 @@ fn what_a_failed_command_made_goes_again() {
     jar.does(&["volume", "create", "mine"]);
     jar.refuses(&["-v", "mine:/m", "-v", "/x", "base", "/no/such/program"], 127, &[]);
     assert_eq!(names(&jar), ["mine"]);
-    jar.refuses(&["-v", "/x", "nosuch", "true"], 125, &["No such image"]);
+    jar.refuses(&["--pull", "never", "-v", "/x", "nosuch", "true"], 125, &["No such image"]);
     assert_eq!(names(&jar), ["mine"]);
 }
 
