@@ -22,6 +22,7 @@ use onggi::sys::path::open_root;
 use onggi::sys::xattr;
 use support::jar::{Jar, until};
 use support::peer;
+use support::short::Short;
 
 fn ours() -> Option<Jar> {
     if !nix::unistd::geteuid().is_root() {
@@ -254,21 +255,21 @@ struct Engine {
     words: Vec<String>,
     daemon: Option<Child>,
     folder: Jar,
+    _short: Short,
 }
 
 impl Engine {
     fn podman() -> Option<Engine> {
         let (podman, folder) = (peer("podman")?, ours()?);
-        let place = |name: &str| folder.root.join(name).display().to_string();
-        let words = [text(&podman), "--root", &place("root"), "--runroot", &place("run"), "--tmpdir", &place("tmp"), "--storage-driver", "vfs"];
-        Some(Engine { words: words.map(String::from).to_vec(), daemon: None, folder })
+        let short = Short::new();
+        let words = [vec![text(&podman).to_string()], short.podman(&folder.root)].concat();
+        Some(Engine { words, daemon: None, folder, _short: short })
     }
 
     fn docker() -> Option<Engine> {
         let (dockerd, docker, folder) = (peer("dockerd")?, peer("docker")?, ours()?);
-        // A socket's path is short (unix(7)): not below target.
-        let socket = std::env::temp_dir().join(format!("onggi-archives-{}", std::process::id()));
-        let host = format!("unix://{}", socket.display());
+        let short = Short::new();
+        let host = format!("unix://{}", short.path("socket"));
         let place = |name: &str| folder.root.join(name).display().to_string();
         let daemon = Command::new(dockerd)
             .args(["--data-root", &place("data"), "--exec-root", &place("exec"), "--pidfile", &place("pid"), "-H", &host])
@@ -277,7 +278,7 @@ impl Engine {
             .stderr(fs::File::create(folder.root.join("log")).unwrap())
             .spawn()
             .unwrap();
-        let engine = Engine { words: vec![text(&docker).into(), "-H".into(), host], daemon: Some(daemon), folder };
+        let engine = Engine { words: vec![text(&docker).into(), "-H".into(), host], daemon: Some(daemon), folder, _short: short };
         until("dockerd answers", || engine.command(&["version"]).output().is_ok_and(|done| done.status.success()));
         Some(engine)
     }

@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 
 use support::jar::{Jar, RUNTIME, Said, said, until};
 use support::peer;
+use support::short::Short;
 
 /// A root file system of busybox alone, as a tar archive.
 fn busybox_archive(folder: &Path, busybox: &Path) -> PathBuf {
@@ -35,6 +36,7 @@ struct Engine {
     run: Vec<String>,
     daemon: Option<Child>,
     folder: Jar,
+    _short: Short,
 }
 
 impl Engine {
@@ -96,10 +98,8 @@ impl Drop for Engine {
 
 fn dockerd() -> Option<Engine> {
     let (dockerd, docker, busybox) = (peer("dockerd")?, peer("docker")?, peer("busybox")?);
-    let folder = root_folder()?;
-    // A socket's path is short (unix(7)): not below target.
-    let socket = std::env::temp_dir().join(format!("onggi-dockerd-{}", std::process::id()));
-    let host = format!("unix://{}", socket.display());
+    let (folder, short) = (root_folder()?, Short::new());
+    let host = format!("unix://{}", short.path("socket"));
     let place = |name: &str| folder.root.join(name).display().to_string();
     let log = std::fs::File::create(folder.root.join("log")).unwrap();
     let daemon = Command::new(dockerd)
@@ -111,7 +111,7 @@ fn dockerd() -> Option<Engine> {
         .spawn()
         .expect("start dockerd");
     let words = vec![docker.display().to_string(), "-H".into(), host];
-    let engine = Engine { words, run: ["--runtime", "onggi"].map(String::from).to_vec(), daemon: Some(daemon), folder };
+    let engine = Engine { words, run: ["--runtime", "onggi"].map(String::from).to_vec(), daemon: Some(daemon), folder, _short: short };
     until("dockerd answers", || engine.says(&["version"]).code == 0);
     let archive = busybox_archive(&engine.folder.root, &busybox);
     engine.shows(&["import", archive.to_str().unwrap(), "bb"]);
@@ -120,21 +120,10 @@ fn dockerd() -> Option<Engine> {
 
 fn podman() -> Option<Engine> {
     let (podman, busybox) = (peer("podman")?, peer("busybox")?);
-    let folder = root_folder()?;
-    let place = |name: &str| folder.root.join(name).display().to_string();
-    let mut words: Vec<String> = vec![podman.display().to_string()];
-    words.extend([
-        "--root".into(),
-        place("root"),
-        "--runroot".into(),
-        place("run"),
-        "--tmpdir".into(),
-        place("tmp"),
-        "--runtime".into(),
-        RUNTIME.into(),
-    ]);
-    words.extend("--cgroup-manager cgroupfs --events-backend file --storage-driver vfs".split(' ').map(String::from));
-    let engine = Engine { words, run: Vec::new(), daemon: None, folder };
+    let (folder, short) = (root_folder()?, Short::new());
+    let mut words = [vec![podman.display().to_string()], short.podman(&folder.root)].concat();
+    words.extend(["--runtime", RUNTIME, "--cgroup-manager", "cgroupfs", "--events-backend", "file"].map(String::from));
+    let engine = Engine { words, run: Vec::new(), daemon: None, folder, _short: short };
     let archive = busybox_archive(&engine.folder.root, &busybox);
     engine.shows(&["import", archive.to_str().unwrap(), "bb"]);
     Some(engine)

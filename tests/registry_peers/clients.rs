@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::support::jar::{Jar, until};
 use crate::support::peer;
+use crate::support::short::Short;
 
 /// The distribution project's own registry; it ends when dropped.
 pub struct Distribution {
@@ -59,8 +60,8 @@ pub struct Held {
 
 pub enum Client {
     Onggi(Jar),
-    Docker { words: Vec<String>, daemon: Child, folder: Jar },
-    Podman { words: Vec<String>, folder: Jar },
+    Docker { words: Vec<String>, daemon: Child, folder: Jar, _short: Short },
+    Podman { words: Vec<String>, folder: Jar, _short: Short },
     Skopeo { program: PathBuf, folder: Jar },
     Umoci { program: PathBuf, skopeo: PathBuf, folder: Jar },
 }
@@ -78,9 +79,8 @@ impl Client {
 
     pub fn docker() -> Option<Client> {
         let (dockerd, docker, folder) = (peer("dockerd")?, peer("docker")?, Jar::empty());
-        // A socket's path is short (unix(7)): not below target.
-        let socket = std::env::temp_dir().join(format!("onggi-registry-{}-{}", std::process::id(), count()));
-        let host = format!("unix://{}", socket.display());
+        let short = Short::new();
+        let host = format!("unix://{}", short.path("socket"));
         let place = |name: &str| folder.root.join(name).display().to_string();
         let namespace = format!("onggi-registry-{}-{}", std::process::id(), count());
         let daemon = Command::new(dockerd)
@@ -92,17 +92,15 @@ impl Client {
             .spawn()
             .unwrap();
         let words = vec![docker.display().to_string(), "-H".into(), host];
-        let client = Client::Docker { words, daemon, folder };
+        let client = Client::Docker { words, daemon, folder, _short: short };
         until("dockerd answers", || client.command(&["version"]).output().is_ok_and(|done| done.status.success()));
         Some(client)
     }
 
     pub fn podman() -> Option<Client> {
-        let (podman, folder) = (peer("podman")?, Jar::empty());
-        let place = |name: &str| folder.root.join(name).display().to_string();
-        let podman = podman.display().to_string();
-        let words = [&podman, "--root", &place("root"), "--runroot", &place("run"), "--tmpdir", &place("tmp"), "--storage-driver", "vfs"];
-        Some(Client::Podman { words: words.map(String::from).to_vec(), folder })
+        let (podman, folder, short) = (peer("podman")?, Jar::empty(), Short::new());
+        let words = [vec![podman.display().to_string()], short.podman(&folder.root)].concat();
+        Some(Client::Podman { words, folder, _short: short })
     }
 
     /// All that are installed; each that is not says so.

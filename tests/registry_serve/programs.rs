@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::served::Served;
 use crate::support::jar::{Jar, Said, said, until};
 use crate::support::peer;
+use crate::support::short::Short;
 
 /// A dockerd of our own, for as long as this lives.
 struct Docker {
     host: String,
     daemon: Child,
     _jar: Jar,
+    _short: Short,
 }
 
 impl Docker {
@@ -23,8 +25,8 @@ impl Docker {
         std::fs::write(jar.root.join("daemon.json"), settings).unwrap();
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("onggi-serve-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        // A socket's path is short (unix(7)): not below target.
-        let host = format!("unix://{}", std::env::temp_dir().join(&name).display());
+        let short = Short::new();
+        let host = format!("unix://{}", short.path("socket"));
         let place = |name: &str| jar.root.join(name).display().to_string();
         let log = std::fs::File::create(jar.root.join("log")).unwrap();
         let daemon = Command::new(dockerd)
@@ -43,7 +45,7 @@ impl Docker {
             .stderr(log)
             .spawn()
             .expect("start dockerd");
-        let docker = Docker { host, daemon, _jar: jar };
+        let docker = Docker { host, daemon, _jar: jar, _short: short };
         until("dockerd answers", || docker.says(&["version"]).code == 0);
         Some(docker)
     }
@@ -64,7 +66,6 @@ impl Drop for Docker {
     fn drop(&mut self) {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.daemon.id() as i32), nix::sys::signal::SIGTERM);
         let _ = self.daemon.wait();
-        let _ = std::fs::remove_file(self.host.trim_start_matches("unix://"));
     }
 }
 
@@ -97,10 +98,10 @@ fn what_docker_podman_or_skopeo_pushed_all_others_pull_with_the_same_digest() {
     let host = &served.host;
     let name = |who: &str| format!("{host}/{who}/web:1");
     let store = |folder: &str| served.jar.root.join(folder).display().to_string();
-    let (root, runroot) = (store("podman"), store("podman-run"));
+    let short = Short::new();
     let podman_does = |words: &[&str]| {
-        let own = ["--root", &root, "--runroot", &runroot, "--storage-driver", "vfs"];
-        does(&podman, &[&own, words].concat())
+        let own = short.podman(&served.jar.root);
+        does(&podman, &[&own.iter().map(String::as_str).collect::<Vec<_>>(), words].concat())
     };
     // Each pushes an image of its own.
     docker.does(&["import", &archive(&served, "docker"), &name("docker")]);
@@ -164,8 +165,10 @@ fn the_settings_that_it_tells_are_taken_by_docker_and_podman_as_they_are() {
     let lines: Vec<&str> = lines.take_while(|line| line.starts_with("    ")).map(str::trim).collect();
     let settings = store("registries.conf");
     std::fs::write(&settings, lines.join("\n")).unwrap();
-    let pull = ["--root", &store("podman"), "--runroot", &store("podman-run"), "--storage-driver", "vfs", "pull", "docker.io/library/jar:1"];
-    let pulled = said(Command::new(&podman).args(pull).env("CONTAINERS_REGISTRIES_CONF", &settings).stdin(Stdio::null()).output().unwrap());
+    let short = Short::new();
+    let mut pull = Command::new(&podman);
+    pull.args(short.podman(&served.jar.root)).args(["pull", "docker.io/library/jar:1"]);
+    let pulled = said(pull.env("CONTAINERS_REGISTRIES_CONF", &settings).stdin(Stdio::null()).output().unwrap());
     assert_eq!(pulled.code, 0, "{lines:?}: {}", pulled.err);
 }
 

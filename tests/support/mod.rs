@@ -8,6 +8,7 @@ pub mod container;
 pub mod initramfs;
 pub mod jar;
 pub mod kernel;
+pub mod short;
 pub mod vm;
 
 use std::io::Write;
