@@ -11,7 +11,7 @@ use crate::engine::home::Home;
 use crate::engine::images::{self, Policy};
 use crate::error::{Error, Result};
 use crate::image::platform::{self, Platform};
-use crate::image::reference::Reference;
+use crate::image::reference::{Reference, has_tag};
 use crate::image::registry::pull::{self, Pulled};
 use crate::image::registry::repository::{Access, Repository};
 use crate::image::registry::settings::Settings;
@@ -69,7 +69,7 @@ pub fn pull(home: &Home, store: &Store, args: &PullArgs) -> Result<u8> {
     let wanted = Wanted { quiet: args.quiet, platform: args.platform.as_deref().map(platform::parse).transpose()? };
     let reference = Reference::parse(&args.name)?;
     let settings = Settings::load()?;
-    let has_tag = args.name.contains('@') || args.name.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    let has_tag = has_tag(&args.name);
     if args.all_tags && has_tag {
         return Err(Error::invalid(format!("pull all tags of {}", args.name), "tag can't be used with --all-tags/-a"));
     }

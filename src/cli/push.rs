@@ -9,7 +9,7 @@ use super::transfer::{Where, show};
 use crate::engine::events;
 use crate::engine::home::Home;
 use crate::error::{Class, Error, Result};
-use crate::image::reference::Reference;
+use crate::image::reference::{Reference, has_tag};
 use crate::image::registry::push;
 use crate::image::registry::settings::Settings;
 use crate::image::store::Store;
@@ -37,7 +37,7 @@ pub fn push(home: &Home, store: &Store, args: &PushArgs) -> Result<u8> {
     if reference.digest.is_some() {
         return Err(Error::invalid(doing(), "cannot push a digest reference"));
     }
-    let has_tag = args.name.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    let has_tag = has_tag(&args.name);
     if args.all_tags && has_tag {
         return Err(Error::invalid(doing(), "tag can't be used with --all-tags/-a"));
     }

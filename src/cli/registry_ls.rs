@@ -10,7 +10,7 @@ use super::table::{self, Column, Listing};
 use crate::error::{Error, Result};
 use crate::image::manifest::{Descriptor, Index, Manifest};
 use crate::image::platform;
-use crate::image::reference::Reference;
+use crate::image::reference::{Reference, has_tag};
 use crate::image::registry::failure::printable;
 use crate::image::registry::lists;
 use crate::image::registry::repository::{Access, Repository};
@@ -45,10 +45,6 @@ pub fn ls(args: &LsArgs) -> Result<u8> {
     let columns = columns.into_iter().map(|(header, field)| Column { header, field }).collect();
     table::print(&Listing { columns, headers: &[], rows }, args.format.as_deref(), None)?;
     Ok(0)
-}
-
-fn has_tag(name: &str) -> bool {
-    name.contains('@') || name.rsplit('/').next().is_some_and(|last| last.contains(':'))
 }
 
 fn repositories(settings: &Settings, registry: &str) -> Result<Vec<Value>> {

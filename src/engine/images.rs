@@ -36,8 +36,7 @@ pub fn is_to_be_pulled(store: &Store, name: &str, policy: Policy, wanted: Option
     let Some(wanted) = wanted else { return Ok(policy == Policy::Always) };
     let (_, manifest) = for_this_machine(store, &found)?;
     let config: ImageConfig = config_of(store, &manifest)?;
-    let here = Platform { architecture: config.architecture, os: config.os, variant: config.variant, os_version: None };
-    Ok(policy == Policy::Always || !platform::fits(wanted, &here))
+    Ok(policy == Policy::Always || !platform::fits(wanted, &config.platform()))
 }
 
 /// All containers, as far as images care.

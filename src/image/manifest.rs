@@ -107,6 +107,13 @@ pub struct ImageConfig {
     pub history: Vec<History>,
 }
 
+impl ImageConfig {
+    /// The machines that it is for.
+    pub fn platform(&self) -> Platform {
+        Platform { architecture: self.architecture.clone(), os: self.os.clone(), variant: self.variant.clone(), os_version: None }
+    }
+}
+
 /// The settings that `docker run` would otherwise be told. Docker writes `null` for what is not set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

@@ -21,6 +21,11 @@ pub struct Reference {
     pub digest: Option<Digest>,
 }
 
+/// Whether people wrote a tag or a digest behind the name; a port is none.
+pub fn has_tag(text: &str) -> bool {
+    text.contains('@') || text.rsplit('/').next().is_some_and(|last| last.contains(':'))
+}
+
 impl Reference {
     /// Reads a reference as people write it. Without tag and digest the tag is `latest`.
     ///

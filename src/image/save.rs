@@ -14,7 +14,7 @@ use serde_json::json;
 use super::digest::{Digest, Hashing};
 use super::list::Repositories;
 use super::manifest::{self, Index};
-use super::reference::Reference;
+use super::reference::{Reference, has_tag};
 use super::resolve::{ManifestOrIndex, find, for_this_machine};
 use super::store::Store;
 use super::tar_header::{self, Header, Kind};
@@ -66,8 +66,7 @@ pub fn save(store: &Store, names: &[String], out: impl Write) -> Result<()> {
 /// The manifests that a word on the command line means, and their names.
 fn meant(store: &Store, repositories: &Repositories, name: &str) -> Result<Vec<(Digest, Option<Reference>)>> {
     let reference = Reference::parse(name).ok();
-    let has_tag = name.contains('@') || name.rsplit('/').next().is_some_and(|last| last.contains(':'));
-    if let Some(reference) = reference.as_ref().filter(|_| !has_tag) {
+    if let Some(reference) = reference.as_ref().filter(|_| !has_tag(name)) {
         let of_repository = |full: &&str| {
             full.rsplit_once(':').is_some_and(|(repository, _)| repository == format!("{}/{}", reference.registry, reference.repository))
         };

@@ -7,11 +7,18 @@ use serde::Deserialize;
 use ureq::http::{Response, Uri};
 use ureq::{Body, Error as Http};
 
+use super::cancel;
 use super::http::retry_after;
 use crate::error::{Class, Error};
 
 /// No server needs more words than this for an error.
 const LONGEST_ANSWER: u64 = 64 << 10;
+
+/// So often is something tried again that may pass, after 100, 200, 400 … milliseconds.
+const TRIES: u32 = 5;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// A server that says "in an hour" is told of, not waited for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A request that came to nothing.
 #[derive(Debug, Clone, Default)]
@@ -75,6 +82,16 @@ impl Failure {
         };
         let may_pass = matches!(status.as_u16(), 408 | 429 | 500 | 502..=504);
         Failure { why, hint, status: Some(status.as_u16()), code, may_pass, wait, ..Failure::default() }
+    }
+
+    /// How long to wait before it is tried once more, when it failed so often by now: as the server says, or twice as long each time.
+    /// None when that would not help, or nobody waits for it any more.
+    pub fn pause(&self, failed: u32) -> Option<Duration> {
+        if !self.may_pass || failed > TRIES || cancel::is_on() {
+            return None;
+        }
+        let pause = self.wait.unwrap_or(FIRST_PAUSE * 2u32.pow(failed.saturating_sub(1)));
+        (pause <= LONGEST_PAUSE).then_some(pause)
     }
 
     /// The story of it; the words follow "cannot".

@@ -25,8 +25,6 @@ use crate::image::durable::{make_dir, sync_parent};
 use crate::image::manifest::Descriptor;
 use crate::image::store::Store;
 
-const TRIES: u32 = 5;
-const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// Whoever gets on by so many bytes may fail as often again.
 const PROGRESS: u64 = 1 << 20;
 
@@ -147,17 +145,14 @@ fn arrive(fetch: &Fetch, descriptor: &Descriptor, partial: &Partial, growing: &G
     while length < descriptor.size {
         match receive(fetch, descriptor, partial, growing, (&mut hashing, &mut length)) {
             Ok(()) => {}
-            Err(Wrong::Failed(failure)) if failure.may_pass && !(fetch.stop)() => {
+            Err(Wrong::Failed(failure)) if !(fetch.stop)() => {
                 if length > from + PROGRESS {
                     (tries, from) = (0, length);
                 }
                 tries += 1;
-                if tries > TRIES {
-                    return Err(Wrong::Failed(failure));
-                }
-                let wait = failure.wait.unwrap_or(FIRST_WAIT * 2u32.pow(tries - 1));
-                (fetch.tell)(Told { layer: descriptor.digest.short(), state: State::Retrying { seconds: wait.as_secs().max(1) } });
-                cancel::sleep(wait);
+                let Some(pause) = failure.pause(tries) else { return Err(Wrong::Failed(failure)) };
+                (fetch.tell)(Told { layer: descriptor.digest.short(), state: State::Retrying { seconds: pause.as_secs().max(1) } });
+                cancel::sleep(pause);
             }
             Err(wrong) => return Err(wrong),
         }

@@ -23,11 +23,6 @@ use super::settings::{Endpoint, Scheme};
 use super::tls;
 use crate::error::Result;
 
-/// So often is a request sent again, after 100, 200, 400 … milliseconds.
-const RETRIES: u32 = 5;
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-/// A server that says "in an hour" is told of, not waited for.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const REDIRECTS: u32 = 10;
 /// A connection on which nothing moves for so long is dead.
 const STILL: Duration = Duration::from_secs(30);
@@ -131,12 +126,11 @@ impl Server {
                 Err(failure) => Failure { asked: Some(format!("{} {}", ask.method, plain(&self.address(ask.place)))), ..failure },
             };
             tries += 1;
-            let wait = failure.wait.unwrap_or(FIRST_WAIT * 2u32.pow(tries - 1));
-            if !(ask.again && failure.may_pass) || tries > RETRIES || wait > LONGEST_WAIT || cancel::is_on() {
+            let Some(pause) = failure.pause(tries).filter(|_| ask.again) else {
                 self.is_down.fetch_or(failure.is_unreachable, Ordering::Relaxed);
                 return Err(failure);
-            }
-            cancel::sleep(wait);
+            };
+            cancel::sleep(pause);
         }
     }
 

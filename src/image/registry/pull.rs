@@ -114,11 +114,7 @@ fn complete(store: &Store, digest: &Digest) -> Option<Platform> {
     let config: ImageConfig = crate::image::resolve::config_of(store, &manifest).ok()?;
     let has_blobs = manifest.layers.iter().all(|layer| store.has(&layer.digest));
     let has_layers = ChainId::stack(&config.rootfs.diff_ids).iter().all(|chain| snapshot::dir(store, chain).exists());
-    (has_blobs && has_layers).then(|| platform_of(&config))
-}
-
-fn platform_of(config: &ImageConfig) -> Platform {
-    Platform { architecture: config.architecture.clone(), os: config.os.clone(), variant: config.variant.clone(), os_version: None }
+    (has_blobs && has_layers).then(|| config.platform())
 }
 
 /// From a name in the registry to manifest and config.
@@ -139,7 +135,7 @@ fn find(repository: &Repository, name: &str, wanted: Option<&Platform>) -> Resul
             }
         };
         let (config_bytes, config) = config(repository, &parsed)?;
-        let platform = platform_of(&config);
+        let platform = config.platform();
         // An index has said for which machine it is; configs are less exact, and leave the variant out.
         if let Some(wanted) = wanted.filter(|wanted| indexes.is_empty() && !platform::fits(wanted, &platform)) {
             let why = format!("it is for {} only, and {} was asked for", platform::name(&platform), platform::name(wanted));
@@ -169,19 +165,7 @@ fn config(repository: &Repository, manifest: &Manifest) -> Result<(Vec<u8>, Imag
     if manifest.config.size > BIGGEST {
         return Err(Error::invalid(doing(), "it has more than 4 MiB"));
     }
-    let mut tries = 0;
-    let bytes = loop {
-        let mut bytes = Vec::new();
-        let read = repository.blob(&manifest.config.digest, 0)?.body.take(BIGGEST + 1).read_to_end(&mut bytes);
-        match read {
-            Ok(_) => break bytes,
-            Err(e) if tries == 3 => return Err(Error::io(doing(), &e)),
-            Err(_) => tries += 1,
-        }
-    };
-    if Digest::of(&bytes) != manifest.config.digest {
-        return Err(Error::invalid(doing(), format!("the bytes that came are {}", Digest::of(&bytes))));
-    }
+    let bytes = repository.small_blob(&manifest.config.digest, BIGGEST)?;
     let config: ImageConfig = serde_json::from_slice(&bytes).map_err(|e| Error::invalid(doing(), e.to_string()))?;
     if config.rootfs.diff_ids.len() != manifest.layers.len() {
         let why = format!("it has {} layers, and the manifest {}", config.rootfs.diff_ids.len(), manifest.layers.len());

@@ -123,6 +123,20 @@ impl Repository {
         self.download(digest, from).map_err(|failure| failure.doing(format!("fetch the blob {} of {}", digest.short(), self.full_name())))
     }
 
+    /// A small blob whole, its digest checked.
+    ///
+    /// # Errors
+    /// As [`Repository::blob`]; Invalid for other bytes than the digest names, and for more than `most`.
+    pub fn small_blob(&self, digest: &Digest, most: u64) -> Result<Vec<u8>> {
+        let doing = || format!("fetch the blob {} of {}", digest.short(), self.full_name());
+        let place = self.place(&format!("blobs/{digest}"));
+        let (_, bytes) = self.first(|server| server.whole(&Ask::new(Method::GET, &place), most)).map_err(|failure| failure.doing(doing()))?;
+        match Digest::of(&bytes) {
+            found if found == *digest => Ok(bytes),
+            found => Err(Error::invalid(doing(), format!("the bytes that came are {found}"))),
+        }
+    }
+
     /// The same, with the facts of a failure.
     pub fn download(&self, digest: &Digest, from: u64) -> std::result::Result<Download, Failure> {
         let place = self.place(&format!("blobs/{digest}"));

@@ -9,7 +9,6 @@
 //! Source: OCI distribution specification 1.1, "Pushing blobs".
 
 use std::fs::File;
-use std::time::Duration;
 
 use ureq::Body;
 use ureq::http::{Method, Response};
@@ -26,7 +25,6 @@ use crate::image::digest::Digest;
 const PART: u64 = 32 << 20;
 /// So often does an upload begin anew, or go on, after some waiting.
 const TRIES: u32 = 4;
-const FIRST_WAIT: Duration = Duration::from_millis(100);
 
 impl Repository {
     /// Has the registry take a blob over from another repository of its own. False when it won't.
@@ -64,16 +62,14 @@ impl Repository {
         let mut tries = 0;
         while let Err(failure) = self.send_once(server, digest, (content, size), sent, &mut tries) {
             // Of an upload that a server doesn't know any more, or has another part of, the next one knows nothing.
-            let may_pass = failure.may_pass || matches!(failure.status, Some(404 | 416));
+            let failure = Failure { may_pass: failure.may_pass || matches!(failure.status, Some(404 | 416)), ..failure };
             // The answer may have been lost, and not the blob.
-            if may_pass && self.has_blob(digest).unwrap_or(false) {
+            if failure.may_pass && self.has_blob(digest).unwrap_or(false) {
                 return Ok(());
             }
             tries += 1;
-            if !may_pass || tries > TRIES || cancel::is_on() {
-                return Err(failure.doing(doing()));
-            }
-            cancel::sleep(FIRST_WAIT * 2u32.pow(tries));
+            let Some(pause) = failure.pause(tries).filter(|_| tries <= TRIES) else { return Err(failure.doing(doing())) };
+            cancel::sleep(pause);
         }
         Ok(())
     }
@@ -97,9 +93,10 @@ impl Repository {
             let ask = Ask { headers: &headers, content: part, again: false, ..Ask::new(Method::PATCH, &location) };
             (location, from) = match server.send(&ask) {
                 Ok(response) => (self::location(server, &response)?, from + PART),
-                Err(failure) if failure.may_pass && *tries < TRIES => {
+                Err(failure) if *tries < TRIES => {
                     *tries += 1;
-                    cancel::sleep(failure.wait.unwrap_or(FIRST_WAIT * 2u32.pow(*tries)));
+                    let Some(pause) = failure.pause(*tries) else { return Err(failure) };
+                    cancel::sleep(pause);
                     // How far did it get?
                     resume(server, &location, size).ok_or(failure)?
                 }
