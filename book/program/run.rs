@@ -127,7 +127,7 @@ fn compare(file: &str, blocks: &[Block], printed: &[Vec<String>]) -> Vec<String>
     let mut wrong = Vec::new();
     for (block, printed) in blocks.iter().zip(printed) {
         for (typed, printed) in console::typed(&block.lines).unwrap_or_default().iter().zip(printed) {
-            let printed: Vec<&str> = printed.lines().map(str::trim_end).collect();
+            let printed = told(typed, printed);
             if !fits(&typed.output, &printed) {
                 let line = block.first + typed.at;
                 let side = |lines: &[&str]| lines.iter().map(|line| format!("    {line}\n")).collect::<String>();
@@ -141,6 +141,13 @@ fn compare(file: &str, blocks: &[Block], printed: &[Vec<String>]) -> Vec<String>
         }
     }
     wrong
+}
+
+/// The lines printed. Whoever types first makes the base image, which is told once: a page that doesn't show it means a reader who has it.
+fn told<'a>(typed: &Typed, printed: &'a str) -> Vec<&'a str> {
+    const FIRST: &str = "onggi: made the image base ";
+    let is_shown = typed.output.iter().any(|line| line.starts_with(FIRST));
+    printed.lines().map(str::trim_end).filter(|line| is_shown || !line.starts_with(FIRST)).collect()
 }
 
 /// Whether the lines are those of the page, where `…` is any lines.
@@ -165,7 +172,7 @@ fn write(root: &Path, file: &str, text: &str, blocks: &[Block], printed: &[Vec<S
     for (block, printed) in blocks.iter().zip(printed) {
         let mut out = Vec::new();
         for (typed, printed) in console::typed(&block.lines)?.iter().zip(printed) {
-            let lines: Vec<&str> = printed.lines().map(str::trim_end).collect();
+            let lines = told(typed, printed);
             out.extend(
                 typed.command.iter().enumerate().map(|(at, line)| if at == 0 { format!("{} {line}", typed.prompt) } else { format!("> {line}") }),
             );
