@@ -5,20 +5,15 @@
 //! Read: chroot(2), path_resolution(7), execve(2)
 
 use std::env;
-use std::fmt::Display;
 use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, exit};
 
-use nix::errno::Errno;
-use nix::unistd::{chdir, chroot};
+use nix::unistd::{chdir, chroot, geteuid};
+use onggi::error::{Class, Doing, Error, Result};
 
 const NAME: &str = env!("CARGO_BIN_NAME");
 const USAGE: &str = "ROOTFS COMMAND [ARG]...";
-
-/// Why it can't be, and the exit code that says so: 125 is for this program's own failures, 126 and 127 are for the command's.
-struct Failure(i32, String);
-type Result<T> = std::result::Result<T, Failure>;
 
 /// What is asked for.
 struct Request {
@@ -34,45 +29,39 @@ fn parse() -> Result<Request> {
     let mut words = env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     let rootfs = words.next().ok_or_else(usage)?;
     let command: Vec<String> = words.collect();
-    if command.is_empty() {
-        return Err(usage());
-    }
-    Ok(Request { rootfs, command })
+    if command.is_empty() { Err(usage()) } else { Ok(Request { rootfs, command }) }
 }
 
-/// Answers the exit code, if it answers: on the good path this process becomes the command.
+/// Comes back only with a failure: on the good path this process becomes the command.
 fn run(request: &Request) -> Result<i32> {
     enter(&request.rootfs)?;
-    Err(execute(&request.command))
+    execute(&request.command)
 }
 
 /// From here on every path begins in `rootfs`.
 fn enter(rootfs: &str) -> Result<()> {
-    chroot(rootfs).map_err(|error| match error {
-        Errno::EPERM => Failure(125, "chroot asks for CAP_SYS_CHROOT, which root has; step-02 gets it from a user namespace".into()),
-        error => failed(format!("chroot to {rootfs}"))(error),
-    })?;
+    if !geteuid().is_root() {
+        let why = "it asks for CAP_SYS_CHROOT, which root has; step-02 gets it from a user namespace";
+        return Err(Error::new(Class::Denied, "chroot", why));
+    }
+    chroot(rootfs).doing(|| format!("chroot to {rootfs}"))?;
     // chroot(2) moves only the beginning of absolute paths. The working directory is still outside, and `..` leads on from there.
-    chdir("/").map_err(failed("enter the root"))
+    chdir("/").doing(|| "enter the new root".into())
 }
 
-/// Becomes the command: same process, same PID, other program. Comes back only to say why not.
-fn execute(command: &[String]) -> Failure {
+/// Becomes the command: same process, same PID, another program. Comes back only to say why not.
+fn execute(command: &[String]) -> Result<i32> {
     let error = Command::new(&command[0]).args(&command[1..]).exec();
-    let code = if error.kind() == ErrorKind::NotFound { 127 } else { 126 };
-    Failure(code, format!("{}: {error}", command[0]))
+    let class = if error.kind() == ErrorKind::NotFound { Class::CommandNotFound } else { Class::CommandNotRunnable };
+    Err(Error::io(format!("run {}", command[0]), &error).class(class))
 }
 
-fn usage() -> Failure {
-    Failure(125, format!("usage: {NAME} {USAGE}"))
+fn usage() -> Error {
+    Error::invalid("begin", format!("usage: {NAME} {USAGE}"))
 }
 
-/// For `map_err`: what was tried, and then what the kernel says.
-fn failed<E: Display>(tried: impl Display) -> impl FnOnce(E) -> Failure {
-    move |error| Failure(125, format!("{tried}: {error}"))
-}
-
-fn tell(Failure(code, why): Failure) -> i32 {
-    eprintln!("{NAME}: {why}");
-    code
+/// One line. Exit code 125 is for our own failures, 126 and 127 are for the command's, as in a shell.
+fn tell(error: Error) -> i32 {
+    eprintln!("{NAME}: {}", error.one_line());
+    error.exit_code().into()
 }
