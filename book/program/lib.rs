@@ -9,7 +9,9 @@ pub mod check;
 pub mod edition;
 pub mod run;
 pub mod serve;
+pub mod support;
 pub mod twins;
+pub mod vm;
 
 use std::path::{Path, PathBuf};
 

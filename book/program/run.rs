@@ -11,13 +11,23 @@ use std::process::{Command, Stdio};
 use crate::pages::LANGUAGES;
 use crate::pages::console::{self, Typed};
 use crate::pages::fences::lines;
-use crate::{chapter, chapters};
+use crate::{chapter, chapters, vm};
 
 /// Ends the output of a command.
-const MARK: &str = "\u{1}end of the command\u{1}";
+pub const MARK: &str = "\u{1}end of the command\u{1}";
+
+/// Where a block's commands are typed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    /// On this machine, in mounts, network and names of their own.
+    Here,
+    /// In a virtual machine with cgroup v2.
+    Vm,
+}
 
 /// A block of commands: its first line in the file, and what is in it.
 struct Block<'a> {
+    lane: Lane,
     /// The line after the opening fence, from 1.
     first: usize,
     lines: Vec<&'a str>,
@@ -40,11 +50,8 @@ pub fn run(root: &Path, bin: Option<&Path>, names: &[String], record: bool) -> R
     let mut wrong = Vec::new();
     for file in files.iter().filter(|file| names.is_empty() || names.iter().any(|name| file.starts_with(name))) {
         let text = chapter(root, "en", file)?;
-        let blocks = blocks(&text, "console");
-        if blocks.is_empty() {
-            continue;
-        }
-        let printed = session(root, &bin, &blocks)?;
+        let blocks = blocks(&text);
+        let Some(printed) = printed(root, &bin, &blocks)? else { continue };
         if record {
             write(root, file, &text, &blocks, &printed)?;
         } else {
@@ -54,12 +61,17 @@ pub fn run(root: &Path, bin: Option<&Path>, names: &[String], record: bool) -> R
     Ok(wrong)
 }
 
-/// The blocks of that kind.
-fn blocks<'a>(text: &'a str, kind: &str) -> Vec<Block<'a>> {
+/// The blocks of commands.
+fn blocks(text: &str) -> Vec<Block<'_>> {
     let mut found: Vec<Block> = Vec::new();
-    for line in lines(text).filter(|line| line.fence.info == kind) {
+    for line in lines(text) {
+        let lane = match line.fence.info {
+            "console" => Lane::Here,
+            "console,vm" => Lane::Vm,
+            _ => continue,
+        };
         if line.fence.opens() {
-            found.push(Block { first: line.number + 1, lines: Vec::new() });
+            found.push(Block { lane, first: line.number + 1, lines: Vec::new() });
         } else if let Some(block) = found.last_mut().filter(|_| line.fence.inside) {
             block.lines.push(line.text);
         }
@@ -67,8 +79,37 @@ fn blocks<'a>(text: &'a str, kind: &str) -> Vec<Block<'a>> {
     found
 }
 
-/// What each command of each block printed.
-fn session(root: &Path, bin: &Path, blocks: &[Block]) -> Result<Vec<Vec<String>>, String> {
+/// What each command of each block printed; None when there is no block, or no virtual machine for one.
+fn printed(root: &Path, bin: &Path, blocks: &[Block]) -> Result<Option<Vec<Vec<String>>>, String> {
+    let mut all: Vec<Vec<String>> = vec![Vec::new(); blocks.len()];
+    for lane in [Lane::Here, Lane::Vm] {
+        let mut commands = Vec::new();
+        for (at, block) in blocks.iter().enumerate().filter(|(_, block)| block.lane == lane) {
+            commands.extend(console::typed(&block.lines)?.into_iter().map(|typed| (at, typed)));
+        }
+        if commands.is_empty() {
+            continue;
+        }
+        let typed: Vec<&Typed> = commands.iter().map(|(_, typed)| typed).collect();
+        let outputs = match lane {
+            Lane::Here => session(root, bin, &typed)?,
+            Lane::Vm => match vm::session(bin, &typed.iter().map(|typed| typed.command.join("\n")).collect::<Vec<_>>()) {
+                Some(outputs) => outputs,
+                None => return Ok(None),
+            },
+        };
+        // What follows the last mark is the shell's end.
+        if outputs.len() <= commands.len() {
+            let last = outputs.last().map_or("", String::as_str);
+            return Err(format!("the session ended after {} of {} commands:\n{last}", outputs.len().saturating_sub(1), commands.len()));
+        }
+        commands.iter().zip(outputs).for_each(|((at, _), output)| all[*at].push(output));
+    }
+    Ok(blocks.first().map(|_| all))
+}
+
+/// What each command printed here, and what the shell said at its end.
+fn session(root: &Path, bin: &Path, commands: &[&Typed]) -> Result<Vec<String>, String> {
     let says = |e: std::io::Error| format!("cannot run the book's commands: {e}");
     let mut shell = Command::new("bash")
         .arg(root.join("book/program/lane.sh"))
@@ -79,7 +120,7 @@ fn session(root: &Path, bin: &Path, blocks: &[Block]) -> Result<Vec<Vec<String>>
         .spawn()
         .map_err(says)?;
     let (Some(mut input), Some(output)) = (shell.stdin.take(), shell.stdout.take()) else { return Err("bash has no streams".into()) };
-    let script = script(blocks)?;
+    let script = script(commands);
     let writer = std::thread::spawn(move || input.write_all(script.as_bytes()));
     let mut all = String::new();
     for line in BufReader::new(output).split(b'\n') {
@@ -87,40 +128,27 @@ fn session(root: &Path, bin: &Path, blocks: &[Block]) -> Result<Vec<Vec<String>>
         all.push('\n');
     }
     let _ = writer.join();
-    let status = shell.wait().map_err(says)?;
-    let mut outputs = all.split(MARK).map(|output| output.strip_prefix('\n').unwrap_or(output).to_string());
-    let mut printed = Vec::new();
-    for block in blocks {
-        let count = console::typed(&block.lines)?.len();
-        let of_block: Vec<_> = outputs.by_ref().take(count).collect();
-        printed.push(of_block);
-    }
-    if printed.iter().zip(blocks).any(|(printed, block)| console::typed(&block.lines).is_ok_and(|typed| typed.len() != printed.len())) {
-        return Err(format!("the session ended early, {status}:\n{all}"));
-    }
-    Ok(printed)
+    shell.wait().map_err(says)?;
+    Ok(all.split(MARK).map(|output| output.strip_prefix('\n').unwrap_or(output).to_string()).collect())
 }
 
 /// The session as a script for root's shell. The user's shell is a second process that reads from a pipe; both say when they are done.
-fn script(blocks: &[Block]) -> Result<String, String> {
+fn script(commands: &[&Typed]) -> String {
     let mut script = String::from(
         "exec 2>&1\nmkfifo /tmp/.to-student /tmp/.from-student\nchmod 666 /tmp/.to-student /tmp/.from-student\n\
          su-student bash --norc -s </tmp/.to-student &\nexec 7>/tmp/.to-student 8<>/tmp/.from-student\n",
     );
-    for block in blocks {
-        for Typed { prompt, command, .. } in console::typed(&block.lines)? {
-            let command = command.join("\n");
-            // In braces, and with nothing to read: a command that reads would take the rest of the script.
-            let typed = format!("{{\n{command}\n}} </dev/null\n");
-            if prompt == '#' {
-                script.push_str(&typed);
-            } else {
-                script.push_str(&format!("cat >&7 <<'ONGGI'\n{typed}echo >/tmp/.from-student\nONGGI\nread -r -u 8 _\n"));
-            }
-            script.push_str(&format!("printf '{MARK}\\n'\n"));
+    for Typed { prompt, command, .. } in commands {
+        // In braces, and with nothing to read: a command that reads would take the rest of the script.
+        let typed = format!("{{\n{}\n}} </dev/null\n", command.join("\n"));
+        if *prompt == '#' {
+            script.push_str(&typed);
+        } else {
+            script.push_str(&format!("cat >&7 <<'ONGGI'\n{typed}echo >/tmp/.from-student\nONGGI\nread -r -u 8 _\n"));
         }
+        script.push_str(&format!("printf '{MARK}\\n'\n"));
     }
-    Ok(script + "exec 7>&-\nexit 0\n")
+    script + "exec 7>&-\nexit 0\n"
 }
 
 fn compare(file: &str, blocks: &[Block], printed: &[Vec<String>]) -> Vec<String> {
@@ -186,11 +214,12 @@ fn write(root: &Path, file: &str, text: &str, blocks: &[Block], printed: &[Vec<S
         let mut out: Vec<&str> = Vec::new();
         let mut next = fresh.iter();
         for line in lines(&old) {
-            if line.fence.info == "console" && line.fence.inside {
+            let is_console = ["console", "console,vm"].contains(&line.fence.info);
+            if is_console && line.fence.inside {
                 continue;
             }
             out.push(line.text);
-            if line.fence.info == "console" && line.fence.opens() {
+            if is_console && line.fence.opens() {
                 out.extend(next.next().into_iter().flatten().map(String::as_str));
             }
         }
@@ -218,8 +247,9 @@ mod tests {
 
     #[test]
     fn blocks_are_found_with_their_place() {
-        let found = blocks("x\n```console\n$ a\nb\n```\n```console,vm\n# c\n```\n", "console");
-        assert_eq!(found.len(), 1);
+        let found = blocks("x\n```console\n$ a\nb\n```\n```console,vm\n# c\n```\n```sh\nx\n```\n");
+        assert_eq!(found.len(), 2);
+        assert!(found[1].lane == Lane::Vm);
         assert_eq!((found[0].first, &found[0].lines[..]), (3, &["$ a", "b"][..]));
     }
 }
