@@ -24,7 +24,8 @@ pub enum Entry {
 /// # Errors
 /// The checkout is gone.
 pub fn contents(lang: &str) -> Result<Vec<Entry>> {
-    Ok(page(lang, "SUMMARY.md")?.lines().filter_map(entry).collect())
+    // The first line is the title of the table itself.
+    Ok(page(lang, "SUMMARY.md")?.lines().skip(1).filter_map(entry).collect())
 }
 
 /// `# Part`, `- [Title](file.md)`
