@@ -44,7 +44,7 @@ pub fn resolve(layers: &[PathBuf], wanted: &str, more_groups: &[String]) -> Resu
     // An explicit group stands for all of them (Docker does so, too).
     if let (Some(fields), None) = (&entry, group_wanted) {
         let member = |line: &Vec<&str>| line.get(3).is_some_and(|names| names.split(',').any(|name| name == fields[0]));
-        additional.extend(entries(&group).filter(member).filter_map(|line| field(&line, 2)).filter(|id| *id != gid));
+        additional.extend(entries(&group).filter(member).filter_map(|line| field(&line, 2)));
     }
     for name in more_groups {
         let adding = || format!("use --group-add {name}");
@@ -53,6 +53,9 @@ pub fn resolve(layers: &[PathBuf], wanted: &str, more_groups: &[String]) -> Resu
     }
     additional.sort_unstable();
     additional.dedup();
+    // Among them is the own group: a program that may change its gid must not get rid of what that group is denied (CVE-2022-36109).
+    additional.retain(|id| *id != gid);
+    additional.insert(0, gid);
     Ok(User { uid, gid, umask: None, additional_gids: additional })
 }
 
@@ -102,16 +105,16 @@ mod tests {
         std::fs::write(dir.join("etc/group"), "root:x:0:\nweb:x:44:\nlogs:x:50:web,other\n").unwrap();
         let layers = [dir.clone()];
         let user = |wanted: &str| resolve(&layers, wanted, &[]);
-        assert_eq!(user("web").unwrap(), User { uid: 33, gid: 44, umask: None, additional_gids: vec![50] });
+        assert_eq!(user("web").unwrap(), User { uid: 33, gid: 44, umask: None, additional_gids: vec![44, 50] });
         assert_eq!(user("33").unwrap().gid, 44);
-        assert_eq!(user("1234").unwrap(), User { uid: 1234, ..User::default() });
-        assert_eq!(user("web:logs").unwrap(), User { uid: 33, gid: 50, ..User::default() });
-        assert_eq!(user("").unwrap(), User::default());
+        assert_eq!(user("1234").unwrap(), User { uid: 1234, additional_gids: vec![0], ..User::default() });
+        assert_eq!(user("web:logs").unwrap(), User { uid: 33, gid: 50, additional_gids: vec![50], ..User::default() });
+        assert_eq!(user("").unwrap(), User { additional_gids: vec![0], ..User::default() });
         // Digits are no name, also where an image has a user of that name.
         std::fs::write(dir.join("etc/passwd"), "root:x:0:0::/:\nweb:x:33:44::/:/bin/sh\n10:x:0:0::/:\n").unwrap();
         std::fs::write(dir.join("etc/group"), "root:x:0:\nweb:x:44:\nlogs:x:50:web,other\n20:x:0:\n").unwrap();
-        assert_eq!(user("10:20").unwrap(), User { uid: 10, gid: 20, ..User::default() });
-        assert_eq!(resolve(&layers, "10", &["20".into()]).unwrap(), User { uid: 10, additional_gids: vec![20], ..User::default() });
+        assert_eq!(user("10:20").unwrap(), User { uid: 10, gid: 20, additional_gids: vec![20], ..User::default() });
+        assert_eq!(resolve(&layers, "10", &["20".into()]).unwrap(), User { uid: 10, additional_gids: vec![0, 20], ..User::default() });
         assert!(user("4294967296").is_err() && user("2147483648").is_err() && user("0:99999999999").is_err());
         assert!(user("nobody-here").is_err() && user("web:nothing").is_err());
 
