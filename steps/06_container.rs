@@ -298,7 +298,7 @@ struct State {
 
 impl State {
     fn load(folder: &Path) -> Result<State> {
-        let missing = |_| Error::new(Class::NotFound, "find the container", format!("no container {}", folder.display()));
+        let missing = |_| Error::new(Class::NotFound, "find the container", format!("there is no {}", folder.display()));
         let bytes = fs::read(folder.join("state.json")).map_err(missing)?;
         serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("read the state in {}", folder.display()), e.to_string()))
     }
