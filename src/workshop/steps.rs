@@ -87,15 +87,15 @@ pub fn image(layout: &Path) -> Result<Image> {
 #[must_use]
 pub struct Group(Option<Place>);
 
-/// Makes the group and writes the limits.
+/// Makes the group of this name in the uppermost one, and writes the limits.
 ///
 /// # Errors
 /// Denied for limits where no group may be made; what the kernel says to a limit.
-pub fn limit(limits: &LimitArgs, id: &str) -> Result<Group> {
+pub fn limit(limits: &LimitArgs, name: &str) -> Result<Group> {
     let resources = changed_resources(&limits.limits()?);
-    let (layout, path, rootless) = (cgroups::detect()?, format!("/onggi-steps/{id}"), users::in_user_namespace());
+    let (layout, path, rootless) = (cgroups::detect()?, format!("/{name}"), users::in_user_namespace());
     let cgroups_path = (!rootless).then_some(path.as_str());
-    let request = cgroups::Request { layout: &layout, cgroups_path, id, systemd: false, rootless, limits: cgroups::limits(&resources) };
+    let request = cgroups::Request { layout: &layout, cgroups_path, id: name, systemd: false, rootless, limits: cgroups::limits(&resources) };
     let mut group = Group(cgroups::place(&request)?);
     if let Some(place) = &mut group.0 {
         cgroups::create(place, &resources)?.keep();
