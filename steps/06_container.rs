@@ -200,10 +200,10 @@ fn watch(container: Container, started: impl FnOnce() -> Result<()>) -> Result<i
     drop(container.group);
     state.exit_code = Some(code);
     state.save(&container.folder)?;
-    drop(lock);
     if container.remove {
         fs::remove_dir_all(&container.folder).doing(|| format!("remove {}", container.folder.display()))?;
     }
+    drop(lock);
     Ok(code)
 }
 
@@ -353,8 +353,8 @@ fn stop(name: &str, seconds: u16) -> Result<i32> {
             pidfd_send_signal(process.as_fd(), libc::SIGKILL).doing(doing)?;
         }
     }
-    // The monitor still has to write down how it ended.
-    File::open(folder.join("lock")).and_then(|lock| lock.lock()).doing(doing)?;
+    // The monitor still has to write down how it ended, or to remove it all.
+    let _ = File::open(folder.join("lock")).and_then(|lock| lock.lock());
     println!("{name}");
     Ok(0)
 }
