@@ -1,0 +1,369 @@
+//! An image becomes a root file system: its index leads to a manifest, that to a config and to layers, and each is known by its digest.
+//!
+//! Try it: `onggi create base; onggi save base -o base.tar; step-05 base.tar cat /etc/os-release`
+//! See it: `tar -xOf base.tar index.json`, `ls /run/onggi-steps/layers`, `grep overlay /proc/PID/mountinfo`
+//! Read: the OCI image specification: image-layout.md, image-index.md, manifest.md, config.md, layer.md "Whiteouts"
+
+use std::env;
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{ErrorKind, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, exit};
+
+use clap::Parser;
+use flate2::read::MultiGzDecoder;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::stat::{Mode, umask};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, chdir, getegid, geteuid, sethostname};
+use onggi::cli::limits::LimitArgs;
+use onggi::engine::config::changed_resources;
+use onggi::error::{Class, Doing, Error, Result};
+use onggi::id;
+use onggi::image::snapshot::{self, Mounted, Prepared};
+use onggi::runtime::cgroups::{self, Place};
+use onggi::runtime::spec::{Linux, Spec};
+use onggi::runtime::{default_spec, devices, mounts, rootfs};
+use onggi::sys::process::{Clone, Forked, clone3};
+use onggi::sys::{path, xattr};
+use serde_json::Value;
+use tar::Archive;
+
+const NAME: &str = env!("CARGO_BIN_NAME");
+/// Where programs are, for images that don't say.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What is asked for.
+#[derive(Parser)]
+#[command(infer_long_args = true)]
+struct Request {
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// An image in the OCI's layout: a folder, or an archive of one
+    layout: PathBuf,
+    /// What to run instead of what the image says
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+/// What the child needs to know.
+struct Container {
+    command: Vec<String>,
+    image: Image,
+    group: Group,
+    snapshot: Snapshot,
+}
+
+fn main() {
+    exit(parse().and_then(|request| run(&request)).unwrap_or_else(tell))
+}
+
+fn parse() -> Result<Request> {
+    let first_line = |e: clap::Error| e.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_string();
+    Request::try_parse().map_err(|e| if e.use_stderr() { Error::invalid("begin", first_line(e)) } else { e.exit() })
+}
+
+/// Answers the command's exit code.
+fn run(request: &Request) -> Result<i32> {
+    // A signal that ended us at once would leave the cgroup behind: they wait until we ask for them.
+    signals().thread_block().doing(|| "block signals".into())?;
+    umask(Mode::from_bits_truncate(0o022));
+    let id = id::random()?;
+    let image = read_image(&request.layout)?;
+    let command = command(&image, &request.command)?;
+    let snapshot = Snapshot::make(&image.layers, id::short(&id))?;
+    let group = limit(&request.limits, id::short(&id))?;
+    let container = Container { command, image, group, snapshot };
+    let child = isolate(&container)?;
+    wait_for(child)
+}
+
+/// An image that is ready to be run.
+struct Image {
+    /// The unpacked layers, the lowest first.
+    layers: Vec<PathBuf>,
+    /// The image's own defaults: `Env`, `Entrypoint`, `Cmd`, `WorkingDir`.
+    config: Value,
+}
+
+/// Goes the way of the digests: index → manifest → config and layers. Whoever trusts the first of them can trust them all.
+fn read_image(layout: &Path) -> Result<Image> {
+    let mut manifest = json(&file(layout, "index.json")?)?;
+    // Of several manifests the one for this machine. What an index lists may be an index again.
+    while let Some(manifests) = manifest["manifests"].as_array() {
+        let fits = |it: &&Value| it["platform"].is_null() || (it["platform"]["os"] == "linux" && it["platform"]["architecture"] == architecture());
+        let missing = || Error::new(Class::NotFound, "read the image", format!("it has nothing for linux/{}", architecture()));
+        manifest = json(&blob(layout, manifests.iter().find(fits).ok_or_else(missing)?)?)?;
+    }
+    let config = json(&blob(layout, &manifest["config"])?)?;
+    let (descriptors, diff_ids) = (manifest["layers"].as_array(), strings(&config["rootfs"]["diff_ids"]));
+    let layers =
+        descriptors.into_iter().flatten().zip(&diff_ids).map(|(layer, diff_id)| unpack(layout, layer, diff_id)).collect::<Result<Vec<_>>>()?;
+    if layers.len() != diff_ids.len() {
+        return Err(Error::invalid("read the image", "its config tells of more layers than its manifest"));
+    }
+    Ok(Image { layers, config: config["config"].clone() })
+}
+
+/// Go's name of this machine's processor.
+fn architecture() -> &'static str {
+    if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }
+}
+
+/// The content behind a descriptor: its bytes are looked at only after they have proved what they are.
+fn blob(layout: &Path, descriptor: &Value) -> Result<Vec<u8>> {
+    let wanted = descriptor["digest"].as_str().unwrap_or_default();
+    let bytes = file(layout, &format!("blobs/sha256/{}", hex(wanted)?))?;
+    if digest(&bytes) == wanted { Ok(bytes) } else { Err(Error::invalid(format!("use {wanted}"), format!("its bytes are {}", digest(&bytes)))) }
+}
+
+fn digest(bytes: &[u8]) -> String {
+    let sum = ring::digest::digest(&ring::digest::SHA256, bytes);
+    format!("sha256:{}", sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
+/// The 64 letters of a digest. They become the name of a file, so nothing else gets through.
+fn hex(digest: &str) -> Result<&str> {
+    let hex = digest.strip_prefix("sha256:").filter(|hex| hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')));
+    hex.ok_or_else(|| Error::invalid("read the image", format!("{digest:?} is no digest by sha256")))
+}
+
+fn json(bytes: &[u8]) -> Result<Value> {
+    serde_json::from_slice(bytes).map_err(|e| Error::invalid("read the image", e.to_string()))
+}
+
+fn strings(list: &Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().filter_map(|text| text.as_str().map(String::from)).collect()
+}
+
+/// A file of the layout. An archive has no table of contents: one looks from its beginning, from header to header.
+fn file(layout: &Path, name: &str) -> Result<Vec<u8>> {
+    let doing = || format!("read {name} of {}", layout.display());
+    if layout.is_dir() {
+        return fs::read(layout.join(name)).doing(doing);
+    }
+    let mut archive = Archive::new(File::open(layout).doing(|| format!("open the image {}", layout.display()))?);
+    for entry in archive.entries_with_seek().doing(doing)? {
+        let mut entry = entry.doing(doing)?;
+        if entry.path().doing(doing)? == Path::new(name) {
+            let mut bytes = Vec::new();
+            return entry.read_to_end(&mut bytes).map(|_| bytes).doing(doing);
+        }
+    }
+    Err(Error::new(Class::NotFound, doing(), "there is no such file in the archive"))
+}
+
+/// The folder with a layer's files, unpacked when it is met for the first time. It gets its name, the digest of the unpacked archive, only
+/// when it is whole.
+fn unpack(layout: &Path, layer: &Value, diff_id: &str) -> Result<PathBuf> {
+    let folder = state_folder()?.join("layers").join(hex(diff_id)?);
+    if folder.exists() {
+        return Ok(folder);
+    }
+    let mut archive = blob(layout, layer)?;
+    if layer["mediaType"].as_str().is_some_and(|kind| kind.ends_with("gzip")) {
+        let packed = std::mem::take(&mut archive);
+        MultiGzDecoder::new(&packed[..]).read_to_end(&mut archive).doing(|| format!("decompress {}", layer["digest"]))?;
+    }
+    if digest(&archive) != diff_id {
+        return Err(Error::invalid(format!("use the layer {}", layer["digest"]), format!("unpacked it is {}, not {diff_id}", digest(&archive))));
+    }
+    let aside = folder.with_extension(id::random()?);
+    DirBuilder::new().recursive(true).mode(0o700).create(&aside).doing(|| format!("make {}", aside.display()))?;
+    let unpacked = extract(&archive, &aside).and_then(|()| fs::rename(&aside, &folder).doing(|| format!("make {}", folder.display())));
+    unpacked.inspect_err(|_| clear(&aside)).map(|()| folder)
+}
+
+/// Unpacks a layer. `.wh.NAME` says that NAME of the layers below is deleted, and overlay says that with a device 0, 0. A folder with
+/// `.wh..wh..opq` in it hides the whole folder of the layers below, and there overlay has an attribute.
+fn extract(archive: &[u8], folder: &Path) -> Result<()> {
+    fs::set_permissions(folder, Permissions::from_mode(0o755)).doing(|| format!("make {}", folder.display()))?;
+    let root = path::open_root(folder).doing(|| format!("open {}", folder.display()))?;
+    let mut archive = Archive::new(archive);
+    archive.set_preserve_permissions(true);
+    archive.set_preserve_ownerships(geteuid().is_root());
+    for entry in archive.entries().doing(|| "read the layer".into())? {
+        let mut entry = entry.doing(|| "read the layer".into())?;
+        let path = entry.path().doing(|| "read the layer".into())?.into_owned();
+        let doing = || format!("unpack {}", path.display());
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let Some(deleted) = name.strip_prefix(".wh.") else {
+            // Not through a link or `..` to a place outside of the folder (tar::Entry::unpack_in).
+            entry.unpack_in(folder).doing(doing)?;
+            continue;
+        };
+        let parent = path::make_dirs_in(root.as_fd(), path.parent().unwrap_or(Path::new("")), 0o755).doing(doing)?;
+        if deleted == ".wh..opq" {
+            let key = if geteuid().is_root() { "trusted.overlay.opaque" } else { "user.overlay.opaque" };
+            xattr::set(parent.as_fd(), Path::new("."), key, b"y").doing(doing)?;
+        } else {
+            path::mknodat(&parent, Path::new(deleted), libc::S_IFCHR, 0).doing(doing)?;
+        }
+    }
+    Ok(())
+}
+
+/// The image's entry point with the words that are given, or else with the image's own.
+fn command(image: &Image, words: &[String]) -> Result<Vec<String>> {
+    let own = strings(&image.config["Cmd"]);
+    let command = [strings(&image.config["Entrypoint"]), if words.is_empty() { own } else { words.to_vec() }].concat();
+    if command.is_empty() { Err(Error::invalid("run the image", "it has no command, and none is given")) } else { Ok(command) }
+}
+
+/// The cgroup of one run, where it has one. Dropped, it is gone.
+struct Group(Option<Place>);
+
+fn limit(limits: &LimitArgs, id: &str) -> Result<Group> {
+    let resources = changed_resources(&limits.limits()?);
+    let (layout, path, rootless) = (cgroups::detect()?, format!("/onggi-steps/{id}"), !geteuid().is_root());
+    let cgroups_path = (!rootless).then_some(path.as_str());
+    let request = cgroups::Request { layout: &layout, cgroups_path, id, systemd: false, rootless, limits: cgroups::limits(&resources) };
+    let mut group = Group(cgroups::place(&request)?);
+    if let Some(place) = &mut group.0 {
+        cgroups::create(place, &resources)?.keep();
+        cgroups::apply(place, &resources, false)?;
+    }
+    Ok(group)
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|place| drop(cgroups::remove(place)));
+    }
+}
+
+/// The layers of one run, and the folder for what the command writes. Dropped, that is gone.
+struct Snapshot {
+    folder: PathBuf,
+    prepared: Prepared,
+}
+
+impl Snapshot {
+    fn make(layers: &[PathBuf], id: &str) -> Result<Snapshot> {
+        let folder = state_folder()?.join(id);
+        let merged = folder.join("merged");
+        DirBuilder::new().recursive(true).mode(0o700).create(&merged).doing(|| format!("make {}", merged.display()))?;
+        Ok(Snapshot { prepared: snapshot::prepare(layers, &folder).inspect_err(|_| clear(&folder))?, folder })
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        clear(&self.folder);
+    }
+}
+
+/// Removes a folder with all that is in it, also below folders that let nobody in, such as overlay's own in `work`.
+fn clear(folder: &Path) {
+    let _ = fs::set_permissions(folder, Permissions::from_mode(0o700));
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) { clear(&entry.path()) } else { drop(fs::remove_file(entry.path())) }
+    }
+    let _ = fs::remove_dir(folder);
+}
+
+/// What is ours and short-lived is in memory: the machine's next start doesn't find it.
+fn state_folder() -> Result<PathBuf> {
+    let folder = if geteuid().is_root() { Ok("/run".into()) } else { env::var("XDG_RUNTIME_DIR") };
+    let missing = |_| Error::invalid("find a place for short-lived files", "XDG_RUNTIME_DIR is not set");
+    Ok(Path::new(&folder.map_err(missing)?).join("onggi-steps"))
+}
+
+/// Makes a child whose namespaces are its own: it becomes the command, and is PID 1 for itself.
+fn isolate(container: &Container) -> Result<Pid> {
+    let mut kinds = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNET;
+    kinds |= CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC;
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    if uid != 0 {
+        // The other kinds ask for CAP_SYS_ADMIN; whoever makes a user namespace has it there (user_namespaces(7)).
+        kinds |= CloneFlags::CLONE_NEWUSER;
+    }
+    // With v2 it is born in its group, those of v1 it enters by itself.
+    let group = container.group.0.as_ref().map_or(Ok(None), cgroups::dir_fd)?;
+    let plan = Clone { flags: kinds.bits() as u64, cgroup: group.as_ref().map(|group| group.as_fd()) };
+    match clone3(&plan).doing(|| "make namespaces".into())? {
+        Forked::Parent { pid, .. } => Ok(Pid::from_raw(pid)),
+        Forked::Child => exit(inside(container, uid, gid).unwrap_or_else(tell)),
+    }
+}
+
+/// The child's half, in the order that the kernel demands.
+fn inside(container: &Container, uid: u32, gid: u32) -> Result<i32> {
+    // With us it ends, and with PID 1 its whole PID namespace: whatever happens, nobody is left (PR_SET_PDEATHSIG(2const)).
+    set_pdeathsig(Signal::SIGKILL).doing(|| "end with the parent".into())?;
+    signals().thread_unblock().doing(|| "unblock signals".into())?;
+    if uid != 0 {
+        become_root(uid, gid).doing(|| "become root of the user namespace".into())?;
+    }
+    container.group.0.as_ref().map_or(Ok(()), cgroups::enter_legacy)?;
+    unshare(CloneFlags::CLONE_NEWCGROUP).doing(|| "make a cgroup namespace".into())?;
+    sethostname("jar").doing(|| "set the host name".into())?;
+    furnish(container, uid != 0)?;
+    let config = &container.image.config;
+    chdir(config["WorkingDir"].as_str().filter(|folder| !folder.is_empty()).unwrap_or("/")).doing(|| "enter the working directory".into())?;
+    execute(&container.command, &strings(&config["Env"]))
+}
+
+/// Who we are outside is root inside. A single id may be mapped without privilege if setgroups(2) is given up: a group can also be one
+/// that *denies*, and nobody shall get rid of it that way (user_namespaces(7)).
+fn become_root(uid: u32, gid: u32) -> std::io::Result<()> {
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
+    fs::write("/proc/self/gid_map", format!("0 {gid} 1"))
+}
+
+/// Stacks the layers and makes them the root, with a /proc, /dev and /sys as every program expects them.
+fn furnish(container: &Container, in_user_namespace: bool) -> Result<()> {
+    let Snapshot { folder, prepared } = &container.snapshot;
+    let linux = Linux::default();
+    let root = match snapshot::mount(prepared)? {
+        Mounted::Overlay(mount) => rootfs::prepare(&folder.join("merged"), Some(&mount), &linux)?,
+        Mounted::Copied { path, .. } => rootfs::prepare(&path, None, &linux)?,
+    };
+    let spec = Spec { mounts: default_spec::mounts(in_user_namespace, false), ..Spec::default() };
+    let (bundle, cgroup, prepared) = (folder.as_path(), container.group.0.as_ref(), spec.mounts.iter().map(|_| Default::default()).collect());
+    mounts::make(&mounts::Context { spec: &spec, bundle, root: root.as_fd(), cgroup, prepared })?;
+    devices::make(root.as_fd(), &spec, in_user_namespace)?;
+    rootfs::pivot(root.as_fd(), false, &linux)
+}
+
+/// Becomes the command: same process, same PID, another program. Comes back only to say why not.
+fn execute(command: &[String], env: &[String]) -> Result<i32> {
+    let env = env.iter().filter_map(|pair| pair.split_once('='));
+    let error = Command::new(&command[0]).args(&command[1..]).env_clear().env("PATH", PATH).envs(env).exec();
+    let class = if error.kind() == ErrorKind::NotFound { Class::CommandNotFound } else { Class::CommandNotRunnable };
+    Err(Error::io(format!("run {}", command[0]), &error).class(class))
+}
+
+/// Waits for the child's end. Answers its exit code; 128+n when signal n ended it, or us.
+fn wait_for(child: Pid) -> Result<i32> {
+    loop {
+        match waitpid(child, Some(WaitPidFlag::WNOHANG)).doing(|| "wait for the command".into())? {
+            WaitStatus::Signaled(_, signal, _) => return Ok(128 + signal as i32),
+            WaitStatus::Exited(_, code) => return Ok(code),
+            _ => {}
+        }
+        let signal = signals().wait().doing(|| "wait for a signal".into())?;
+        if signal != Signal::SIGCHLD {
+            // We are to end. PID 1 gets no signal that it doesn't handle, except this one (pid_namespaces(7)).
+            kill(child, Signal::SIGKILL).and_then(|()| waitpid(child, None)).doing(|| "end the command".into())?;
+            return Ok(128 + signal as i32);
+        }
+    }
+}
+
+/// What wakes us: the child has changed, or somebody wants us to end.
+fn signals() -> SigSet {
+    [Signal::SIGCHLD, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM].into_iter().collect()
+}
+
+/// One line. Exit code 125 is for our own failures, 126 and 127 are for the command's, as in a shell.
+fn tell(error: Error) -> i32 {
+    eprintln!("{NAME}: {}", error.one_line());
+    error.exit_code().into()
+}
