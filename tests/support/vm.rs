@@ -147,7 +147,7 @@ impl Vm {
 
     /// The root filesystem of the machine.
     fn pack(&self, plan: &VmPlan, marker: &str) -> io::Result<Initramfs> {
-        let mut root = Initramfs::new();
+        let mut root = Initramfs::with_folders();
         for file in &plan.files {
             root.add_from_host(file)?;
         }

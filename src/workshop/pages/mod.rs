@@ -71,7 +71,7 @@ fn expand_line(root: &Path, lang: &str, line: &str) -> Result<String, String> {
         };
     }
     match picture(line) {
-        Some((words, name)) => figure(root, words, name),
+        Some((words, name)) => figure(root, lang, words, name),
         None => links(root, line),
     }
 }
@@ -111,11 +111,13 @@ fn diff(root: &Path, lang: &str, steps: &str) -> Result<String, String> {
     Ok(format!("<details class=\"diff\"><summary>{title}</summary>\n\n```diff\n{changes}```\n\n</details>\n"))
 }
 
-/// The drawing itself. A block of HTML ends at an empty line, so it has none.
-fn figure(root: &Path, words: &str, name: &str) -> Result<String, String> {
+/// The drawing itself, with the labels of one language: those have a line of their own. A block of HTML ends at an empty line, so it has none.
+fn figure(root: &Path, lang: &str, words: &str, name: &str) -> Result<String, String> {
     let drawing = read(root, &format!("book/pictures/{name}"))?;
     let drawing = drawing.find("<svg").map_or(drawing.as_str(), |start| &drawing[start..]);
-    let drawing: Vec<_> = drawing.lines().filter(|line| !line.trim().is_empty()).collect();
+    let other: Vec<_> = LANGUAGES.iter().filter(|other| **other != lang).map(|other| format!("class=\"{other}\"")).collect();
+    let is_shown = |line: &&str| !line.trim().is_empty() && !other.iter().any(|other| line.contains(other)) && !line.trim().starts_with("<style>");
+    let drawing: Vec<_> = drawing.lines().filter(is_shown).collect();
     Ok(format!(
         "<figure class=\"picture\" role=\"img\" aria-label=\"{}\">\n{}\n</figure>\n",
         escape(words).replace('"', "&quot;"),
