@@ -19,6 +19,7 @@ use bridge::container::{self, Later, Run};
 use clap::{Args, Parser};
 use nix::unistd::Pid;
 use onggi::error::{Doing, Error, Result};
+use onggi::id;
 use onggi::sys::mount::{self, Attributes, MOUNT_ATTR_RDONLY};
 use onggi::sys::path;
 use onggi::workshop::steps::{self, Hooks};
@@ -76,7 +77,7 @@ impl Hooks for Volumes {
 /// What `-v SOURCE:TARGET[:ro]` asks for.
 #[derive(Clone)]
 pub struct Volume {
-    /// A folder or file of the host; for a named volume, the folder that is kept under its name.
+    /// A folder or file of the host, or a volume's name.
     source: PathBuf,
     target: PathBuf,
     read_only: bool,
@@ -86,7 +87,7 @@ pub struct Volume {
 impl Volume {
     /// With a slash in it the source is a path of the host; without, a name.
     pub fn parse(text: &str) -> Result<Volume> {
-        let wrong = |why: &str| Error::invalid(format!("use -v {text}"), why);
+        let wrong = |why: &str| Error::invalid(format!("use {text}"), why);
         let (source, target, read_only) = match text.split(':').collect::<Vec<_>>()[..] {
             [source, target] => (source, target, false),
             [source, target, "ro"] => (source, target, true),
@@ -99,41 +100,39 @@ impl Volume {
         if is_named && (source.is_empty() || source.starts_with('.')) {
             return Err(wrong("the source is neither a path nor a name"));
         }
-        let source = match is_named {
-            true => steps::folder("volumes")?.join(source),
-            false => fs::canonicalize(source).doing(|| format!("use -v {text}"))?,
-        };
+        let source = if is_named { source.into() } else { fs::canonicalize(source).doing(|| format!("use {source}"))? };
         Ok(Volume { source, target: target.into(), read_only, is_named })
     }
 
     /// Mounts it below `root`, the container's root that nobody has entered yet.
     pub fn attach(&self, root: BorrowedFd) -> Result<()> {
         let doing = || format!("mount {} at {}", self.source.display(), self.target.display());
+        let source = if self.is_named { steps::folder("volumes")?.join(&self.source) } else { self.source.clone() };
         // A link on the way to the target is the image's author's, not ours: the kernel resolves it as if `root` were `/`
         // (openat2(2), RESOLVE_IN_ROOT).
-        let is_file = self.source.is_file();
-        let place =
-            if is_file { path::make_file_in(root, &self.target, 0o644) } else { path::make_dirs_in(root, &self.target, 0o755) }.doing(doing)?;
-        if self.is_named && !self.source.exists() {
-            self.fill(&place).doing(doing)?;
+        let place = match source.is_file() {
+            true => path::make_file_in(root, &self.target, 0o644).doing(doing)?,
+            false => path::make_dirs_in(root, &self.target, 0o755).doing(doing)?,
+        };
+        if self.is_named && !source.exists() {
+            fill(&source, &place)?;
         }
         // A copy of the mount that is nowhere yet (open_tree(2)): read-only, if so, before anybody can reach it.
-        let tree = mount::clone_tree(None, &self.source, true).doing(doing)?;
+        let tree = mount::clone_tree(None, &source, true).doing(doing)?;
         if self.read_only {
             let read_only = Attributes { set: MOUNT_ATTR_RDONLY, ..Attributes::default() };
             mount::mount_setattr(tree.as_fd(), read_only, true, None).doing(doing)?;
         }
         mount::move_mount(tree.as_fd(), place.as_fd()).doing(doing)
     }
+}
 
-    /// The first use of a named volume: it begins with what the image has in its place. Copied aside, it gets its name when it is whole.
-    fn fill(&self, place: &OwnedFd) -> io::Result<()> {
-        let aside = self.source.with_extension(format!("{}.new", std::process::id()));
-        fs::create_dir_all(self.source.parent().unwrap_or(Path::new("/")))?;
-        copy(Path::new(&format!("/proc/self/fd/{}/.", place.as_raw_fd())), &aside)?;
-        // rename(2) puts no folder in the place of one that holds something. Then another container was faster.
-        fs::rename(&aside, &self.source).or_else(|_| fs::remove_dir_all(&aside))
-    }
+/// The first use of a named volume: it begins with what the image has in its place. Copied aside, it gets its name when it is whole.
+fn fill(volume: &Path, place: &OwnedFd) -> Result<()> {
+    let aside = volume.with_file_name(format!(".{}", id::random()?));
+    let copied = copy(Path::new(&format!("/proc/self/fd/{}/.", place.as_raw_fd())), &aside).and_then(|()| fs::rename(&aside, volume));
+    // rename(2) puts no folder in the place of one that holds something: then another container was faster, and all is well.
+    copied.or_else(|e| fs::remove_dir_all(&aside).and(if volume.exists() { Ok(()) } else { Err(e) })).doing(|| format!("fill {}", volume.display()))
 }
 
 /// Copies a tree with owners and modes; links stay links. Devices, pipes and sockets are left out.
