@@ -5,13 +5,14 @@
 
 use std::fs::{DirBuilder, File};
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Parser;
+use nix::unistd::Pid;
 
 use crate::cli::limits::LimitArgs;
 use crate::engine::config::changed_resources;
@@ -133,6 +134,39 @@ impl Drop for Group {
         self.0.iter().for_each(|place| drop(cgroups::remove(place)));
     }
 }
+
+/// Where the steps from 07 on add their part to a container's life: the places at which the OCI's runtime specification has hooks
+/// (config.md).
+pub trait Hooks {
+    /// In the monitor: the child has its namespaces, and waits.
+    ///
+    /// # Errors
+    /// Those of the step; then there is no container.
+    fn create_runtime(&mut self, _child: Pid) -> Result<()> {
+        Ok(())
+    }
+
+    /// In the child: all is mounted below `root`, and the host's files are still within reach.
+    ///
+    /// # Errors
+    /// Those of the step; then there is no container.
+    fn create_container(&self, _root: BorrowedFd) -> Result<()> {
+        Ok(())
+    }
+
+    /// In PID 1, and in the command: the last thing before the image's programs run.
+    ///
+    /// # Errors
+    /// Those of the step; then nothing runs.
+    fn start_container(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// In the monitor: all have ended.
+    fn poststop(&mut self) {}
+}
+
+impl Hooks for () {}
 
 /// In a mount namespace of its own: the layers are stacked (chapter 04), /proc, /dev and /sys are made in them, and `more` adds what it
 /// likes. Then they are the root (chapter 02). `work` is the folder that was prepared.
