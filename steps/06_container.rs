@@ -107,7 +107,7 @@ fn run(wanted: &Run) -> Result<i32> {
     set_name(c"monitor");
     signals().thread_block().doing(|| "block signals".into())?;
     let container = create(wanted)?;
-    if wanted.detach { detach(&container) } else { watch(&container, || Ok(())) }
+    if wanted.detach { detach(container) } else { watch(container, || Ok(())) }
 }
 
 /// Takes the name, and makes all that is on disk.
@@ -123,7 +123,8 @@ fn create(wanted: &Run) -> Result<Container> {
     let folder = folder(&name)?;
     // mkdir(2) makes it or finds it: of two who want the name, one gets it.
     DirBuilder::new().mode(0o700).create(&folder).doing(|| format!("use the name {name}"))?;
-    let made = snapshot::prepare(&image.layers, &folder).and_then(|prepared| Ok((prepared, steps::limit(&wanted.limits, &id)?)));
+    let made = snapshot::prepare(&image.layers, &folder)
+        .and_then(|prepared| Ok((prepared, steps::limit(&wanted.limits, &format!("{NAME}-{}", id::short(&id)))?)));
     let (prepared, group) = made.inspect_err(|_| drop(fs::remove_dir_all(&folder)))?;
     Ok(Container { name, folder, command, config, prepared, group, remove: wanted.rm })
 }
@@ -135,7 +136,7 @@ fn folder(name: &str) -> Result<PathBuf> {
 }
 
 /// Leaves the container to a monitor, and comes back when it runs. Answers 0, or what the monitor ended with instead.
-fn detach(container: &Container) -> Result<i32> {
+fn detach(container: Container) -> Result<i32> {
     let (mut told, mut teller) = pipe().doing(|| "make a pipe".into())?;
     match clone3(&Clone::default()).doing(|| "start a monitor".into())? {
         Forked::Child => {
@@ -150,8 +151,11 @@ fn detach(container: &Container) -> Result<i32> {
         }
         Forked::Parent { pid, .. } => {
             drop(teller);
+            let name = container.name.clone();
+            // It is the monitor's from here on, and its cgroup, too: only one of us may clear it away.
+            std::mem::forget(container);
             if told.read(&mut [0]).is_ok_and(|count| count == 1) {
-                println!("{}", container.name);
+                println!("{name}");
                 return Ok(0);
             }
             wait_for(Pid::from_raw(pid))
@@ -173,8 +177,8 @@ fn leave_terminal() -> io::Result<()> {
 }
 
 /// The monitor: makes the first process, keeps what it writes, and stays until it has ended. Answers its exit code.
-fn watch(container: &Container, started: impl FnOnce() -> Result<()>) -> Result<i32> {
-    let made = begin(container);
+fn watch(container: Container, started: impl FnOnce() -> Result<()>) -> Result<i32> {
+    let made = begin(&container);
     let (child, output) = made.inspect_err(|_| drop(fs::remove_dir_all(&container.folder)))?;
     let Some([stdout, stderr]) = output else {
         fs::remove_dir_all(&container.folder).doing(|| format!("remove {}", container.folder.display()))?;
@@ -193,12 +197,13 @@ fn watch(container: &Container, started: impl FnOnce() -> Result<()>) -> Result<
     let code = wait_for(child)?;
     // With PID 1 all have ended who could write: the pipes come to their ends.
     copies.into_iter().for_each(|copy| drop(copy.join()));
+    drop(container.group);
     state.exit_code = Some(code);
     state.save(&container.folder)?;
-    drop(lock);
     if container.remove {
         fs::remove_dir_all(&container.folder).doing(|| format!("remove {}", container.folder.display()))?;
     }
+    drop(lock);
     Ok(code)
 }
 
@@ -298,7 +303,7 @@ struct State {
 
 impl State {
     fn load(folder: &Path) -> Result<State> {
-        let missing = |_| Error::new(Class::NotFound, "find the container", format!("no container {}", folder.display()));
+        let missing = |_| Error::new(Class::NotFound, "find the container", format!("there is no {}", folder.display()));
         let bytes = fs::read(folder.join("state.json")).map_err(missing)?;
         serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("read the state in {}", folder.display()), e.to_string()))
     }
@@ -348,8 +353,8 @@ fn stop(name: &str, seconds: u16) -> Result<i32> {
             pidfd_send_signal(process.as_fd(), libc::SIGKILL).doing(doing)?;
         }
     }
-    // The monitor still has to write down how it ended.
-    File::open(folder.join("lock")).and_then(|lock| lock.lock()).doing(doing)?;
+    // The monitor still has to write down how it ended, or to remove it all.
+    let _ = File::open(folder.join("lock")).and_then(|lock| lock.lock());
     println!("{name}");
     Ok(0)
 }

@@ -34,14 +34,19 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// # Errors
 /// Invalid, told in one line; Denied where the host forbids user namespaces.
 pub fn begin<T: Parser>(name: &str) -> Result<T> {
-    let words = T::try_parse().map_err(|e| match e.use_stderr() {
-        true => Error::invalid("begin", e.to_string().split("\n\n").next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")),
-        false => e.exit(),
-    })?;
+    let words = T::try_parse().map_err(|e| if e.use_stderr() { Error::invalid("begin", first_words(&e)) } else { e.exit() })?;
     rootless::enter(&mut |warning| eprintln!("{name}: {warning}"))?;
     process::set_name(&crate::sys::c_string(name).doing(|| "name this process".into())?);
     process::umask(0o022);
     Ok(words)
+}
+
+/// What clap says, in one line: what is wrong, or where a verb is missing, how it is used.
+fn first_words(e: &clap::Error) -> String {
+    let text = e.to_string();
+    let mut parts = text.split("\n\n");
+    let part = parts.find(|part| part.starts_with("error: ") || part.starts_with("Usage: ")).unwrap_or(&text);
+    part.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Says why not, in one line. Answers the exit code: 125 is for our own failures, 126 and 127 are for the command's, as in a shell.
@@ -82,15 +87,15 @@ pub fn image(layout: &Path) -> Result<Image> {
 #[must_use]
 pub struct Group(Option<Place>);
 
-/// Makes the group and writes the limits.
+/// Makes the group of this name in the uppermost one, and writes the limits.
 ///
 /// # Errors
 /// Denied for limits where no group may be made; what the kernel says to a limit.
-pub fn limit(limits: &LimitArgs, id: &str) -> Result<Group> {
+pub fn limit(limits: &LimitArgs, name: &str) -> Result<Group> {
     let resources = changed_resources(&limits.limits()?);
-    let (layout, path, rootless) = (cgroups::detect()?, format!("/onggi-steps/{id}"), users::in_user_namespace());
+    let (layout, path, rootless) = (cgroups::detect()?, format!("/{name}"), users::in_user_namespace());
     let cgroups_path = (!rootless).then_some(path.as_str());
-    let request = cgroups::Request { layout: &layout, cgroups_path, id, systemd: false, rootless, limits: cgroups::limits(&resources) };
+    let request = cgroups::Request { layout: &layout, cgroups_path, id: name, systemd: false, rootless, limits: cgroups::limits(&resources) };
     let mut group = Group(cgroups::place(&request)?);
     if let Some(place) = &mut group.0 {
         cgroups::create(place, &resources)?.keep();
