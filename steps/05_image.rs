@@ -67,7 +67,7 @@ fn run(request: &Request) -> Result<i32> {
     let image = read_image(&request.layout)?;
     let command = command(&image, &request.command)?;
     let snapshot = Snapshot::make(&image.layers, id::short(&id))?;
-    let group = steps::limit(&request.limits, id::short(&id))?;
+    let group = steps::limit(&request.limits, &format!("{NAME}-{}", id::short(&id)))?;
     let container = Container { command, image, group, snapshot };
     let child = isolate(&container)?;
     wait_for(child)

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::exit;
 use std::thread;
 
-use clap::{Args, Parser};
+use clap::{Args, Parser, Subcommand};
 use nix::sched::CloneFlags;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -28,10 +28,10 @@ use onggi::runtime::cgroups::{self, Place};
 use onggi::runtime::{own_program, users};
 use onggi::sys::process::{Clone, Forked, clone3, pidfd_open, pidfd_send_signal, set_name, start_time};
 use onggi::sys::watch;
-use onggi::workshop::steps::{self, Group};
+use onggi::workshop::steps::{self, Group, Hooks};
 use serde::{Deserialize, Serialize};
 
-const NAME: &str = env!("CARGO_BIN_NAME");
+pub const NAME: &str = env!("CARGO_BIN_NAME");
 
 /// What is asked for.
 #[derive(Parser)]
@@ -39,6 +39,13 @@ const NAME: &str = env!("CARGO_BIN_NAME");
 enum Request {
     /// Run a command in a container
     Run(Run),
+    #[command(flatten)]
+    Later(Later),
+}
+
+/// What is asked for once there are containers.
+#[derive(Subcommand)]
+pub enum Later {
     /// List the containers
     Ps,
     /// Show what a container has written
@@ -55,7 +62,7 @@ enum Request {
 }
 
 #[derive(Args)]
-struct Run {
+pub struct Run {
     /// Leave it to its monitor, and come back
     #[arg(short, long)]
     detach: bool,
@@ -67,7 +74,7 @@ struct Run {
     #[command(flatten)]
     limits: LimitArgs,
     /// An image in the OCI's layout: a folder, or an archive of one
-    image: PathBuf,
+    pub image: PathBuf,
     /// What to run instead of what the image says
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
@@ -85,29 +92,36 @@ struct Container {
 }
 
 fn main() {
+    main_of(|request| match request {
+        Request::Run(wanted) => run(&wanted, &mut ()),
+        Request::Later(wanted) => later(wanted),
+    })
+}
+
+/// Reads what is asked for, does it, and ends with the exit code.
+pub fn main_of<R: Parser>(act: impl FnOnce(R) -> Result<i32>) -> ! {
     let code = steps::begin(NAME).and_then(act).unwrap_or_else(|error| steps::tell(NAME, &error));
     rootless::leave();
     exit(code)
 }
 
-fn act(request: Request) -> Result<i32> {
-    match request {
-        Request::Run(wanted) => run(&wanted),
-        Request::Ps => list(),
-        Request::Logs { name } => logs(&name),
-        Request::Stop { time, name } => stop(&name, time),
-        Request::Rm { name } => remove(&name),
+pub fn later(wanted: Later) -> Result<i32> {
+    match wanted {
+        Later::Ps => list(),
+        Later::Logs { name } => logs(&name),
+        Later::Stop { time, name } => stop(&name, time),
+        Later::Rm { name } => remove(&name),
     }
 }
 
 /// Answers the command's exit code, or 0 as soon as it runs in the background.
-fn run(wanted: &Run) -> Result<i32> {
+pub fn run(wanted: &Run, hooks: &mut dyn Hooks) -> Result<i32> {
     // PID 1 is going to be this program, in reach of who is root inside: nobody may write to its file (CVE-2019-5736).
     own_program::protect()?;
     set_name(c"monitor");
     signals().thread_block().doing(|| "block signals".into())?;
     let container = create(wanted)?;
-    if wanted.detach { detach(&container) } else { watch(&container, || Ok(())) }
+    if wanted.detach { detach(container, hooks) } else { watch(container, hooks, || Ok(())) }
 }
 
 /// Takes the name, and makes all that is on disk.
@@ -123,7 +137,8 @@ fn create(wanted: &Run) -> Result<Container> {
     let folder = folder(&name)?;
     // mkdir(2) makes it or finds it: of two who want the name, one gets it.
     DirBuilder::new().mode(0o700).create(&folder).doing(|| format!("use the name {name}"))?;
-    let made = snapshot::prepare(&image.layers, &folder).and_then(|prepared| Ok((prepared, steps::limit(&wanted.limits, &id)?)));
+    let made = snapshot::prepare(&image.layers, &folder)
+        .and_then(|prepared| Ok((prepared, steps::limit(&wanted.limits, &format!("{NAME}-{}", id::short(&id)))?)));
     let (prepared, group) = made.inspect_err(|_| drop(fs::remove_dir_all(&folder)))?;
     Ok(Container { name, folder, command, config, prepared, group, remove: wanted.rm })
 }
@@ -135,7 +150,7 @@ fn folder(name: &str) -> Result<PathBuf> {
 }
 
 /// Leaves the container to a monitor, and comes back when it runs. Answers 0, or what the monitor ended with instead.
-fn detach(container: &Container) -> Result<i32> {
+fn detach(container: Container, hooks: &mut dyn Hooks) -> Result<i32> {
     let (mut told, mut teller) = pipe().doing(|| "make a pipe".into())?;
     match clone3(&Clone::default()).doing(|| "start a monitor".into())? {
         Forked::Child => {
@@ -144,14 +159,17 @@ fn detach(container: &Container) -> Result<i32> {
                 leave_terminal().doing(|| "leave the terminal".into())?;
                 teller.write_all(b"1").doing(|| "say that it runs".into())
             };
-            let code = become_monitor().and_then(|()| watch(container, started)).unwrap_or_else(|error| steps::tell(NAME, &error));
+            let code = become_monitor().and_then(|()| watch(container, hooks, started)).unwrap_or_else(|error| steps::tell(NAME, &error));
             rootless::leave();
             exit(code)
         }
         Forked::Parent { pid, .. } => {
             drop(teller);
+            let name = container.name.clone();
+            // It is the monitor's from here on, and its cgroup, too: only one of us may clear it away.
+            std::mem::forget(container);
             if told.read(&mut [0]).is_ok_and(|count| count == 1) {
-                println!("{}", container.name);
+                println!("{name}");
                 return Ok(0);
             }
             wait_for(Pid::from_raw(pid))
@@ -173,12 +191,14 @@ fn leave_terminal() -> io::Result<()> {
 }
 
 /// The monitor: makes the first process, keeps what it writes, and stays until it has ended. Answers its exit code.
-fn watch(container: &Container, started: impl FnOnce() -> Result<()>) -> Result<i32> {
-    let made = begin(container);
+fn watch(container: Container, hooks: &mut dyn Hooks, started: impl FnOnce() -> Result<()>) -> Result<i32> {
+    let made = begin(&container, hooks);
     let (child, output) = made.inspect_err(|_| drop(fs::remove_dir_all(&container.folder)))?;
     let Some([stdout, stderr]) = output else {
+        let code = wait_for(child)?;
+        hooks.poststop();
         fs::remove_dir_all(&container.folder).doing(|| format!("remove {}", container.folder.display()))?;
-        return wait_for(child);
+        return Ok(code);
     };
     // Held until we end, however we end (flock(2)): whoever gets it knows that nobody watches any more.
     let lock = File::create(container.folder.join("lock")).and_then(|file| file.lock().map(|()| file)).doing(|| "lock the container".into())?;
@@ -193,20 +213,24 @@ fn watch(container: &Container, started: impl FnOnce() -> Result<()>) -> Result<
     let code = wait_for(child)?;
     // With PID 1 all have ended who could write: the pipes come to their ends.
     copies.into_iter().for_each(|copy| drop(copy.join()));
+    hooks.poststop();
+    drop(container.group);
     state.exit_code = Some(code);
     state.save(&container.folder)?;
-    drop(lock);
     if container.remove {
         fs::remove_dir_all(&container.folder).doing(|| format!("remove {}", container.folder.display()))?;
     }
+    drop(lock);
     Ok(code)
 }
 
 /// Makes the first process. Answers the ends of its pipes, or None when it could not become a container, which it has said itself.
-fn begin(container: &Container) -> Result<(Pid, Option<[PipeReader; 2]>)> {
+fn begin(container: &Container, hooks: &mut dyn Hooks) -> Result<(Pid, Option<[PipeReader; 2]>)> {
     let make = || pipe().doing(|| "make a pipe".into());
-    let ((stdout, out), (stderr, err), (mut ready, teller)) = (make()?, make()?, make()?);
-    let child = isolate(container, [out, err, teller])?;
+    let ((stdout, out), (stderr, err), (mut ready, teller), (go, mut gate)) = (make()?, make()?, make()?, make()?);
+    let child = isolate(container, hooks, go, [out, err, teller])?;
+    let hooked = hooks.create_runtime(child).and_then(|()| gate.write_all(b"1").doing(|| "let the child go on".into()));
+    hooked.inspect_err(|_| kill(child, Signal::SIGKILL).and_then(|()| waitpid(child, None)).map_or((), drop))?;
     let is_ready = ready.read(&mut [0]).is_ok_and(|count| count == 1);
     Ok((child, is_ready.then_some([stdout, stderr])))
 }
@@ -221,7 +245,7 @@ fn keep(mut from: PipeReader, mut log: File, mut output: impl Write) {
 }
 
 /// Makes a child whose namespaces are its own, and PID 1 in them.
-fn isolate(container: &Container, output: [PipeWriter; 3]) -> Result<Pid> {
+fn isolate(container: &Container, hooks: &dyn Hooks, go: PipeReader, output: [PipeWriter; 3]) -> Result<Pid> {
     let mut kinds = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNET;
     kinds |= CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC;
     // With v2 it is born in its group, those of v1 it enters by itself.
@@ -229,33 +253,35 @@ fn isolate(container: &Container, output: [PipeWriter; 3]) -> Result<Pid> {
     let plan = Clone { flags: kinds.bits() as u64, cgroup: group.as_ref().map(|group| group.as_fd()) };
     match clone3(&plan).doing(|| "make namespaces".into())? {
         Forked::Parent { pid, .. } => Ok(Pid::from_raw(pid)),
-        Forked::Child => exit(inside(container, output).unwrap_or_else(|error| steps::tell(NAME, &error))),
+        Forked::Child => exit(inside(container, hooks, go, output).unwrap_or_else(|error| steps::tell(NAME, &error))),
     }
 }
 
 /// The child's half, in the order that the kernel demands.
-fn inside(container: &Container, [out, err, mut ready]: [PipeWriter; 3]) -> Result<i32> {
+fn inside(container: &Container, hooks: &dyn Hooks, mut go: PipeReader, [out, err, mut ready]: [PipeWriter; 3]) -> Result<i32> {
     // With us it ends, and with PID 1 its whole PID namespace: whatever happens, nobody is left (PR_SET_PDEATHSIG(2const)).
     set_pdeathsig(Signal::SIGKILL).doing(|| "end with the parent".into())?;
     setsid().doing(|| "start a session".into())?;
     container.group.enter()?;
     sethostname(&container.name).doing(|| "set the host name".into())?;
-    steps::furnish(&container.folder, &container.prepared, &container.group, |_| Ok(()))?;
+    go.read_exact(&mut [0]).doing(|| "wait for the monitor".into())?;
+    steps::furnish(&container.folder, &container.prepared, &container.group, |root| hooks.create_container(root.as_fd()))?;
     let folder = Some(container.config.working_dir.as_str()).filter(|folder| !folder.is_empty());
     chdir(folder.unwrap_or("/")).doing(|| "enter the working directory".into())?;
     ready.write_all(b"1").doing(|| "say ready".into())?;
     dup2_stdout(out).and_then(|()| dup2_stderr(err)).doing(|| "take the standard streams".into())?;
-    init(container)
+    init(container, hooks)
 }
 
 /// PID 1. The kernel gives it two duties: no signal ends it, so it passes them on to the command; and whoever loses its parent becomes its
 /// child, so it takes their exit status, too, or they would stay as zombies (pid_namespaces(7)). When it ends, all end.
-fn init(container: &Container) -> Result<i32> {
+fn init(container: &Container, hooks: &dyn Hooks) -> Result<i32> {
     set_name(c"init");
     match clone3(&Clone::default()).doing(|| "start the command".into())? {
-        Forked::Parent { pid, .. } => wait_for(Pid::from_raw(pid)),
+        Forked::Parent { pid, .. } => hooks.start_container().and_then(|()| wait_for(Pid::from_raw(pid))),
         Forked::Child => {
             signals().thread_unblock().doing(|| "unblock signals".into())?;
+            hooks.start_container()?;
             steps::execute(&container.command, &container.config.env)
         }
     }
@@ -298,7 +324,7 @@ struct State {
 
 impl State {
     fn load(folder: &Path) -> Result<State> {
-        let missing = |_| Error::new(Class::NotFound, "find the container", format!("no container {}", folder.display()));
+        let missing = |_| Error::new(Class::NotFound, "find the container", format!("there is no {}", folder.display()));
         let bytes = fs::read(folder.join("state.json")).map_err(missing)?;
         serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("read the state in {}", folder.display()), e.to_string()))
     }
@@ -348,8 +374,8 @@ fn stop(name: &str, seconds: u16) -> Result<i32> {
             pidfd_send_signal(process.as_fd(), libc::SIGKILL).doing(doing)?;
         }
     }
-    // The monitor still has to write down how it ended.
-    File::open(folder.join("lock")).and_then(|lock| lock.lock()).doing(doing)?;
+    // The monitor still has to write down how it ended, or to remove it all.
+    let _ = File::open(folder.join("lock")).and_then(|lock| lock.lock());
     println!("{name}");
     Ok(0)
 }

@@ -5,13 +5,14 @@
 
 use std::fs::{DirBuilder, File};
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Parser;
+use nix::unistd::Pid;
 
 use crate::cli::limits::LimitArgs;
 use crate::engine::config::changed_resources;
@@ -34,14 +35,19 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// # Errors
 /// Invalid, told in one line; Denied where the host forbids user namespaces.
 pub fn begin<T: Parser>(name: &str) -> Result<T> {
-    let words = T::try_parse().map_err(|e| match e.use_stderr() {
-        true => Error::invalid("begin", e.to_string().split("\n\n").next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")),
-        false => e.exit(),
-    })?;
+    let words = T::try_parse().map_err(|e| if e.use_stderr() { Error::invalid("begin", first_words(&e)) } else { e.exit() })?;
     rootless::enter(&mut |warning| eprintln!("{name}: {warning}"))?;
     process::set_name(&crate::sys::c_string(name).doing(|| "name this process".into())?);
     process::umask(0o022);
     Ok(words)
+}
+
+/// What clap says, in one line: what is wrong, or where a verb is missing, how it is used.
+fn first_words(e: &clap::Error) -> String {
+    let text = e.to_string();
+    let mut parts = text.split("\n\n");
+    let part = parts.find(|part| part.starts_with("error: ") || part.starts_with("Usage: ")).unwrap_or(&text);
+    part.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Says why not, in one line. Answers the exit code: 125 is for our own failures, 126 and 127 are for the command's, as in a shell.
@@ -82,15 +88,15 @@ pub fn image(layout: &Path) -> Result<Image> {
 #[must_use]
 pub struct Group(Option<Place>);
 
-/// Makes the group and writes the limits.
+/// Makes the group of this name in the uppermost one, and writes the limits.
 ///
 /// # Errors
 /// Denied for limits where no group may be made; what the kernel says to a limit.
-pub fn limit(limits: &LimitArgs, id: &str) -> Result<Group> {
+pub fn limit(limits: &LimitArgs, name: &str) -> Result<Group> {
     let resources = changed_resources(&limits.limits()?);
-    let (layout, path, rootless) = (cgroups::detect()?, format!("/onggi-steps/{id}"), users::in_user_namespace());
+    let (layout, path, rootless) = (cgroups::detect()?, format!("/{name}"), users::in_user_namespace());
     let cgroups_path = (!rootless).then_some(path.as_str());
-    let request = cgroups::Request { layout: &layout, cgroups_path, id, systemd: false, rootless, limits: cgroups::limits(&resources) };
+    let request = cgroups::Request { layout: &layout, cgroups_path, id: name, systemd: false, rootless, limits: cgroups::limits(&resources) };
     let mut group = Group(cgroups::place(&request)?);
     if let Some(place) = &mut group.0 {
         cgroups::create(place, &resources)?.keep();
@@ -128,6 +134,39 @@ impl Drop for Group {
         self.0.iter().for_each(|place| drop(cgroups::remove(place)));
     }
 }
+
+/// Where the steps from 07 on add their part to a container's life: the places at which the OCI's runtime specification has hooks
+/// (config.md).
+pub trait Hooks {
+    /// In the monitor: the child has its namespaces, and waits.
+    ///
+    /// # Errors
+    /// Those of the step; then there is no container.
+    fn create_runtime(&mut self, _child: Pid) -> Result<()> {
+        Ok(())
+    }
+
+    /// In the child: all is mounted below `root`, and the host's files are still within reach.
+    ///
+    /// # Errors
+    /// Those of the step; then there is no container.
+    fn create_container(&self, _root: BorrowedFd) -> Result<()> {
+        Ok(())
+    }
+
+    /// In PID 1, and in the command: the last thing before the image's programs run.
+    ///
+    /// # Errors
+    /// Those of the step; then nothing runs.
+    fn start_container(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// In the monitor: all have ended.
+    fn poststop(&mut self) {}
+}
+
+impl Hooks for () {}
 
 /// In a mount namespace of its own: the layers are stacked (chapter 04), /proc, /dev and /sys are made in them, and `more` adds what it
 /// likes. Then they are the root (chapter 02). `work` is the folder that was prepared.
