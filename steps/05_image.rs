@@ -4,39 +4,33 @@
 //! See it: `tar -xOf base.tar index.json`, `ls /run/onggi-steps/layers`, `grep overlay /proc/PID/mountinfo`
 //! Read: the OCI image specification: image-layout.md, image-index.md, manifest.md, config.md, layer.md "Whiteouts"
 
-use std::env;
-use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::{ErrorKind, Read};
+use std::fs::{self, File, Permissions};
+use std::io::Read;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, exit};
+use std::process::exit;
 
 use clap::Parser;
 use flate2::read::MultiGzDecoder;
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::CloneFlags;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, chdir, getegid, geteuid, sethostname};
+use nix::unistd::{Pid, chdir, sethostname};
 use onggi::cli::limits::LimitArgs;
-use onggi::engine::config::changed_resources;
+use onggi::engine::rootless;
 use onggi::error::{Class, Doing, Error, Result};
 use onggi::id;
-use onggi::image::snapshot::{self, Mounted, Prepared};
-use onggi::runtime::cgroups::{self, Place};
-use onggi::runtime::spec::{Linux, Spec};
-use onggi::runtime::{default_spec, devices, mounts, rootfs};
+use onggi::image::snapshot::{self, Prepared};
+use onggi::runtime::{default_spec, users};
 use onggi::sys::process::{Clone, Forked, clone3};
 use onggi::sys::{path, xattr};
+use onggi::workshop::steps::{self, Group};
 use serde_json::Value;
 use tar::Archive;
 
 const NAME: &str = env!("CARGO_BIN_NAME");
-/// Where programs are, for images that don't say.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What is asked for.
 #[derive(Parser)]
@@ -60,24 +54,20 @@ struct Container {
 }
 
 fn main() {
-    exit(parse().and_then(|request| run(&request)).unwrap_or_else(tell))
-}
-
-fn parse() -> Result<Request> {
-    let first_line = |e: clap::Error| e.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_string();
-    Request::try_parse().map_err(|e| if e.use_stderr() { Error::invalid("begin", first_line(e)) } else { e.exit() })
+    let code = steps::begin(NAME).and_then(|request| run(&request)).unwrap_or_else(|error| steps::tell(NAME, &error));
+    rootless::leave();
+    exit(code)
 }
 
 /// Answers the command's exit code.
 fn run(request: &Request) -> Result<i32> {
     // A signal that ended us at once would leave the cgroup behind: they wait until we ask for them.
     signals().thread_block().doing(|| "block signals".into())?;
-    umask(Mode::from_bits_truncate(0o022));
     let id = id::random()?;
     let image = read_image(&request.layout)?;
     let command = command(&image, &request.command)?;
     let snapshot = Snapshot::make(&image.layers, id::short(&id))?;
-    let group = limit(&request.limits, id::short(&id))?;
+    let group = steps::limit(&request.limits, &format!("{NAME}-{}", id::short(&id)))?;
     let container = Container { command, image, group, snapshot };
     let child = isolate(&container)?;
     wait_for(child)
@@ -161,7 +151,7 @@ fn file(layout: &Path, name: &str) -> Result<Vec<u8>> {
 /// The folder with a layer's files, unpacked when it is met for the first time. It gets its name, the digest of the unpacked archive, only
 /// when it is whole.
 fn unpack(layout: &Path, layer: &Value, diff_id: &str) -> Result<PathBuf> {
-    let folder = state_folder()?.join("layers").join(hex(diff_id)?);
+    let folder = steps::folder("layers")?.join(hex(diff_id)?);
     if folder.exists() {
         return Ok(folder);
     }
@@ -174,9 +164,9 @@ fn unpack(layout: &Path, layer: &Value, diff_id: &str) -> Result<PathBuf> {
         return Err(Error::invalid(format!("use the layer {}", layer["digest"]), format!("unpacked it is {}, not {diff_id}", digest(&archive))));
     }
     let aside = folder.with_extension(id::random()?);
-    DirBuilder::new().recursive(true).mode(0o700).create(&aside).doing(|| format!("make {}", aside.display()))?;
+    fs::create_dir(&aside).doing(|| format!("make {}", aside.display()))?;
     let unpacked = extract(&archive, &aside).and_then(|()| fs::rename(&aside, &folder).doing(|| format!("make {}", folder.display())));
-    unpacked.inspect_err(|_| clear(&aside)).map(|()| folder)
+    unpacked.inspect_err(|_| drop(fs::remove_dir_all(&aside))).map(|()| folder)
 }
 
 /// Unpacks a layer. `.wh.NAME` says that NAME of the layers below is deleted, and overlay says that with a device 0, 0. A folder with
@@ -186,7 +176,8 @@ fn extract(archive: &[u8], folder: &Path) -> Result<()> {
     let root = path::open_root(folder).doing(|| format!("open {}", folder.display()))?;
     let mut archive = Archive::new(archive);
     archive.set_preserve_permissions(true);
-    archive.set_preserve_ownerships(geteuid().is_root());
+    // Who has a single id has nobody to give files to.
+    archive.set_preserve_ownerships(!default_spec::one_group_only());
     for entry in archive.entries().doing(|| "read the layer".into())? {
         let mut entry = entry.doing(|| "read the layer".into())?;
         let path = entry.path().doing(|| "read the layer".into())?.into_owned();
@@ -199,7 +190,7 @@ fn extract(archive: &[u8], folder: &Path) -> Result<()> {
         };
         let parent = path::make_dirs_in(root.as_fd(), path.parent().unwrap_or(Path::new("")), 0o755).doing(doing)?;
         if deleted == ".wh..opq" {
-            let key = if geteuid().is_root() { "trusted.overlay.opaque" } else { "user.overlay.opaque" };
+            let key = if users::in_user_namespace() { "user.overlay.opaque" } else { "trusted.overlay.opaque" };
             xattr::set(parent.as_fd(), Path::new("."), key, b"y").doing(doing)?;
         } else {
             path::mknodat(&parent, Path::new(deleted), libc::S_IFCHR, 0).doing(doing)?;
@@ -215,28 +206,6 @@ fn command(image: &Image, words: &[String]) -> Result<Vec<String>> {
     if command.is_empty() { Err(Error::invalid("run the image", "it has no command, and none is given")) } else { Ok(command) }
 }
 
-/// The cgroup of one run, where it has one. Dropped, it is gone.
-struct Group(Option<Place>);
-
-fn limit(limits: &LimitArgs, id: &str) -> Result<Group> {
-    let resources = changed_resources(&limits.limits()?);
-    let (layout, path, rootless) = (cgroups::detect()?, format!("/onggi-steps/{id}"), !geteuid().is_root());
-    let cgroups_path = (!rootless).then_some(path.as_str());
-    let request = cgroups::Request { layout: &layout, cgroups_path, id, systemd: false, rootless, limits: cgroups::limits(&resources) };
-    let mut group = Group(cgroups::place(&request)?);
-    if let Some(place) = &mut group.0 {
-        cgroups::create(place, &resources)?.keep();
-        cgroups::apply(place, &resources, false)?;
-    }
-    Ok(group)
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.0.iter().for_each(|place| drop(cgroups::remove(place)));
-    }
-}
-
 /// The layers of one run, and the folder for what the command writes. Dropped, that is gone.
 struct Snapshot {
     folder: PathBuf,
@@ -245,99 +214,42 @@ struct Snapshot {
 
 impl Snapshot {
     fn make(layers: &[PathBuf], id: &str) -> Result<Snapshot> {
-        let folder = state_folder()?.join(id);
-        let merged = folder.join("merged");
-        DirBuilder::new().recursive(true).mode(0o700).create(&merged).doing(|| format!("make {}", merged.display()))?;
-        Ok(Snapshot { prepared: snapshot::prepare(layers, &folder).inspect_err(|_| clear(&folder))?, folder })
+        let folder = steps::folder(id)?;
+        let prepared = snapshot::prepare(layers, &folder).inspect_err(|_| drop(fs::remove_dir_all(&folder)))?;
+        Ok(Snapshot { folder, prepared })
     }
 }
 
 impl Drop for Snapshot {
     fn drop(&mut self) {
-        clear(&self.folder);
+        let _ = fs::remove_dir_all(&self.folder);
     }
-}
-
-/// Removes a folder with all that is in it, also below folders that let nobody in, such as overlay's own in `work`.
-fn clear(folder: &Path) {
-    let _ = fs::set_permissions(folder, Permissions::from_mode(0o700));
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) { clear(&entry.path()) } else { drop(fs::remove_file(entry.path())) }
-    }
-    let _ = fs::remove_dir(folder);
-}
-
-/// What is ours and short-lived is in memory: the machine's next start doesn't find it.
-fn state_folder() -> Result<PathBuf> {
-    let folder = if geteuid().is_root() { Ok("/run".into()) } else { env::var("XDG_RUNTIME_DIR") };
-    let missing = |_| Error::invalid("find a place for short-lived files", "XDG_RUNTIME_DIR is not set");
-    Ok(Path::new(&folder.map_err(missing)?).join("onggi-steps"))
 }
 
 /// Makes a child whose namespaces are its own: it becomes the command, and is PID 1 for itself.
 fn isolate(container: &Container) -> Result<Pid> {
     let mut kinds = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNET;
     kinds |= CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC;
-    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
-    if uid != 0 {
-        // The other kinds ask for CAP_SYS_ADMIN; whoever makes a user namespace has it there (user_namespaces(7)).
-        kinds |= CloneFlags::CLONE_NEWUSER;
-    }
     // With v2 it is born in its group, those of v1 it enters by itself.
-    let group = container.group.0.as_ref().map_or(Ok(None), cgroups::dir_fd)?;
+    let group = container.group.birthplace()?;
     let plan = Clone { flags: kinds.bits() as u64, cgroup: group.as_ref().map(|group| group.as_fd()) };
     match clone3(&plan).doing(|| "make namespaces".into())? {
         Forked::Parent { pid, .. } => Ok(Pid::from_raw(pid)),
-        Forked::Child => exit(inside(container, uid, gid).unwrap_or_else(tell)),
+        Forked::Child => exit(inside(container).unwrap_or_else(|error| steps::tell(NAME, &error))),
     }
 }
 
 /// The child's half, in the order that the kernel demands.
-fn inside(container: &Container, uid: u32, gid: u32) -> Result<i32> {
+fn inside(container: &Container) -> Result<i32> {
     // With us it ends, and with PID 1 its whole PID namespace: whatever happens, nobody is left (PR_SET_PDEATHSIG(2const)).
     set_pdeathsig(Signal::SIGKILL).doing(|| "end with the parent".into())?;
     signals().thread_unblock().doing(|| "unblock signals".into())?;
-    if uid != 0 {
-        become_root(uid, gid).doing(|| "become root of the user namespace".into())?;
-    }
-    container.group.0.as_ref().map_or(Ok(()), cgroups::enter_legacy)?;
-    unshare(CloneFlags::CLONE_NEWCGROUP).doing(|| "make a cgroup namespace".into())?;
+    container.group.enter()?;
     sethostname("jar").doing(|| "set the host name".into())?;
-    furnish(container, uid != 0)?;
+    steps::furnish(&container.snapshot.folder, &container.snapshot.prepared, &container.group, |_| Ok(()))?;
     let config = &container.image.config;
     chdir(config["WorkingDir"].as_str().filter(|folder| !folder.is_empty()).unwrap_or("/")).doing(|| "enter the working directory".into())?;
-    execute(&container.command, &strings(&config["Env"]))
-}
-
-/// Who we are outside is root inside. A single id may be mapped without privilege if setgroups(2) is given up: a group can also be one
-/// that *denies*, and nobody shall get rid of it that way (user_namespaces(7)).
-fn become_root(uid: u32, gid: u32) -> std::io::Result<()> {
-    fs::write("/proc/self/setgroups", "deny")?;
-    fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
-    fs::write("/proc/self/gid_map", format!("0 {gid} 1"))
-}
-
-/// Stacks the layers and makes them the root, with a /proc, /dev and /sys as every program expects them.
-fn furnish(container: &Container, in_user_namespace: bool) -> Result<()> {
-    let Snapshot { folder, prepared } = &container.snapshot;
-    let linux = Linux::default();
-    let root = match snapshot::mount(prepared)? {
-        Mounted::Overlay(mount) => rootfs::prepare(&folder.join("merged"), Some(&mount), &linux)?,
-        Mounted::Copied { path, .. } => rootfs::prepare(&path, None, &linux)?,
-    };
-    let spec = Spec { mounts: default_spec::mounts(in_user_namespace, false), ..Spec::default() };
-    let (bundle, cgroup, prepared) = (folder.as_path(), container.group.0.as_ref(), spec.mounts.iter().map(|_| Default::default()).collect());
-    mounts::make(&mounts::Context { spec: &spec, bundle, root: root.as_fd(), cgroup, prepared })?;
-    devices::make(root.as_fd(), &spec, in_user_namespace)?;
-    rootfs::pivot(root.as_fd(), false, &linux)
-}
-
-/// Becomes the command: same process, same PID, another program. Comes back only to say why not.
-fn execute(command: &[String], env: &[String]) -> Result<i32> {
-    let env = env.iter().filter_map(|pair| pair.split_once('='));
-    let error = Command::new(&command[0]).args(&command[1..]).env_clear().env("PATH", PATH).envs(env).exec();
-    let class = if error.kind() == ErrorKind::NotFound { Class::CommandNotFound } else { Class::CommandNotRunnable };
-    Err(Error::io(format!("run {}", command[0]), &error).class(class))
+    steps::execute(&container.command, &strings(&config["Env"]))
 }
 
 /// Waits for the child's end. Answers its exit code; 128+n when signal n ended it, or us.
@@ -360,10 +272,4 @@ fn wait_for(child: Pid) -> Result<i32> {
 /// What wakes us: the child has changed, or somebody wants us to end.
 fn signals() -> SigSet {
     [Signal::SIGCHLD, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM].into_iter().collect()
-}
-
-/// One line. Exit code 125 is for our own failures, 126 and 127 are for the command's, as in a shell.
-fn tell(error: Error) -> i32 {
-    eprintln!("{NAME}: {}", error.one_line());
-    error.exit_code().into()
 }
