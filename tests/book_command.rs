@@ -101,3 +101,25 @@ fn words_are_found_also_inside_korean_ones() {
     let nothing = book.get("/en/search?q=%3Cscript%3Exyzzy").1;
     assert!(nothing.contains("Nothing was found") && !nothing.contains("<script>xyzzy"));
 }
+
+#[test]
+fn hints_name_chapters_that_there_are() {
+    let contents = said(Command::new(ONGGI).args(["book", "--text", "--lang", "en"]).output().unwrap()).out;
+    let mut found = 0;
+    let mut folders = vec![std::path::PathBuf::from("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+                continue;
+            }
+            let text = std::fs::read_to_string(&entry).unwrap();
+            for (_, rest) in text.match_indices("`onggi book ").map(|(at, start)| text.split_at(at + start.len())) {
+                let name = rest.split(['`', ' ']).next().unwrap();
+                found += 1;
+                assert!(contents.contains(&format!("]({name}_")) || name.starts_with('-'), "{}: `onggi book {name}`", entry.display());
+            }
+        }
+    }
+    assert!(found >= 7, "{found} hints");
+}

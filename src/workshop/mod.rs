@@ -1,4 +1,4 @@
-//! What teaches: the tour, the book, what the steps share; and later the exercises.
+//! What teaches: the steps' shared part, the tour, the book; and later the exercises.
 
 pub mod book;
 pub mod pages;
