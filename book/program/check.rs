@@ -56,6 +56,7 @@ pub fn check(root: &Path) -> Vec<String> {
         }
         wrong.extend(here.into_iter().map(|(line, what)| format!("{path}:{line}: {what}")));
     }
+    wrong.extend(LANGUAGES.iter().flat_map(|lang| misnamed(root, lang, &texts)));
     wrong.extend(notes(root, &texts));
     wrong.extend(twins::check(root));
     wrong
@@ -65,6 +66,18 @@ fn unlisted(root: &Path, lang: &str, listed: &[String]) -> Vec<String> {
     let there = fs::read_dir(root.join(format!("book/{lang}/src"))).into_iter().flatten().flatten();
     let there = there.map(|entry| entry.file_name().to_string_lossy().into_owned()).filter(|name| name != "SUMMARY.md");
     there.filter(|name| !listed.contains(name)).map(|name| format!("book/{lang}/src/{name}: SUMMARY.md doesn't list it")).collect()
+}
+
+/// Chapters that the table of contents calls by another name than they do themselves.
+fn misnamed(root: &Path, lang: &str, texts: &BTreeMap<(&str, String), String>) -> Vec<String> {
+    let path = format!("book/{lang}/src/SUMMARY.md");
+    let summary = fs::read_to_string(root.join(&path)).unwrap_or_default();
+    let entries = summary.lines().filter_map(|line| line.split_once('[')?.1.strip_suffix(')')?.split_once("]("));
+    let own =
+        |file: &str| texts.iter().find(|((of, name), _)| *of == lang && name == file).and_then(|(_, text)| text.lines().next()?.strip_prefix("# "));
+    let wrong = entries
+        .filter_map(|(title, file)| own(file).filter(|own| *own != title).map(|own| format!("{path}: {file} is called `{own}`, not `{title}`")));
+    wrong.collect()
 }
 
 fn outline(text: &str) -> Outline<'_> {

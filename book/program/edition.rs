@@ -47,7 +47,7 @@ pub fn build(root: &Path, place: &Path) -> Result<PathBuf, String> {
     for file in sources {
         let page = place.join("code").join(format!("{file}.html"));
         fs::create_dir_all(page.parent().unwrap_or(place)).map_err(says)?;
-        let text = source(root, &file)?;
+        let text = pages::source(root, &file)?;
         fs::write(page, pages::source_page(&file, &text)).map_err(says)?;
     }
     fs::create_dir_all(place.join("code")).map_err(says)?;
@@ -55,17 +55,6 @@ pub fn build(root: &Path, place: &Path) -> Result<PathBuf, String> {
     fs::write(place.join("index.html"), INDEX).map_err(says)?;
     fs::remove_dir_all(place.join("expanded")).map_err(says)?;
     Ok(place.to_path_buf())
-}
-
-/// A file, or what is in a folder.
-fn source(root: &Path, file: &str) -> Result<String, String> {
-    let path = root.join(file);
-    if !path.is_dir() {
-        return fs::read_to_string(&path).map_err(|e| format!("cannot read {file}: {e}"));
-    }
-    let mut names: Vec<_> = fs::read_dir(&path).map_err(|e| format!("cannot read {file}: {e}"))?.flatten().map(|entry| entry.file_name()).collect();
-    names.sort();
-    Ok(names.iter().map(|name| format!("{}\n", name.to_string_lossy())).collect())
 }
 
 fn render(root: &Path, lang: &str, expanded: &Path, place: &Path) -> Result<(), String> {

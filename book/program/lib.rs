@@ -10,6 +10,7 @@ pub mod edition;
 pub mod run;
 pub mod serve;
 pub mod support;
+pub mod terminal;
 pub mod twins;
 pub mod vm;
 

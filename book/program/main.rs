@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use onggi_book::{chapter, chapters, check, edition, pages, root, run, serve, twins};
+use onggi_book::{chapter, chapters, check, edition, pages, root, run, serve, terminal, twins};
 
 /// Builds and checks the book
 #[derive(Debug, Parser)]
@@ -43,6 +43,17 @@ enum Command {
         #[arg(long)]
         only_one: Vec<String>,
     },
+    /// Draw what a terminal shows after a command: book/pictures/terminal.en.svg is made so
+    Terminal {
+        out: std::path::PathBuf,
+        #[arg(long, default_value = "en")]
+        lang: String,
+        /// So many lines of it
+        #[arg(long, default_value_t = 30)]
+        lines: usize,
+        /// What is typed
+        typed: String,
+    },
     /// Print a chapter as the renderers get it
     Expand {
         /// The beginning of its file name
@@ -60,6 +71,10 @@ fn main() -> ExitCode {
         Command::Check => found(&check::check(&root)),
         Command::Run { chapters, record, bin } => run::run(&root, bin.as_deref(), &chapters, record).and_then(|wrong| found(&wrong)),
         Command::Twins { only_one } => twins::record(&root, &only_one),
+        Command::Terminal { out, lang, lines, typed } => {
+            let own = std::env::current_exe().unwrap_or_default();
+            terminal::picture(&root, own.parent().unwrap_or(&root), &out, &lang, lines, &typed)
+        }
         Command::Expand { chapter: name, lang } => expand(&root, &lang, &name),
     };
     match done {

@@ -82,7 +82,8 @@ fn map_with_setuid_program(program: &str, pid: i32, mappings: &[IdMapping]) -> R
         return Ok(());
     }
     let why = String::from_utf8_lossy(&output.stderr).trim().to_string();
-    Err(Error::new(Class::Denied, doing(), why).hint("see /etc/subuid and /etc/subgid; `onggi doctor` says what is missing"))
+    Err(Error::new(Class::Denied, doing(), why)
+        .hint("see /etc/subuid and /etc/subgid; `onggi doctor` says what is missing, `onggi book 02a` what they are"))
 }
 
 /// In a user namespace whose maps stand: becomes its root, so that files we make belong to an id that exists.

@@ -1,4 +1,4 @@
-//! What changes from one text to another, as `diff -u` writes it: the longest common subsequence of their lines is kept.
+//! What changes from one text to another, as `diff -u` writes it: the longest shared subsequence of their lines is kept.
 
 use std::fmt::Write;
 
@@ -31,11 +31,11 @@ pub fn unified(from: &str, to: &str) -> String {
 
 /// Each line of both, with ` ` when it stays, `-` when it goes and `+` when it comes.
 fn edits<'a>(from: &[&'a str], to: &[&'a str]) -> Vec<(char, &'a str)> {
-    // common[i][j]: how many lines from[i..] and to[j..] have in common, at best. Steps have some 200 lines: 40,000 numbers.
-    let mut common = vec![vec![0u32; to.len() + 1]; from.len() + 1];
+    // shared[i][j]: how many lines from[i..] and to[j..] have in shared, at best. Steps have some 200 lines: 40,000 numbers.
+    let mut shared = vec![vec![0u32; to.len() + 1]; from.len() + 1];
     for i in (0..from.len()).rev() {
         for j in (0..to.len()).rev() {
-            common[i][j] = if from[i] == to[j] { common[i + 1][j + 1] + 1 } else { common[i + 1][j].max(common[i][j + 1]) };
+            shared[i][j] = if from[i] == to[j] { shared[i + 1][j + 1] + 1 } else { shared[i + 1][j].max(shared[i][j + 1]) };
         }
     }
     let (mut i, mut j, mut edits) = (0, 0, Vec::new());
@@ -43,7 +43,7 @@ fn edits<'a>(from: &[&'a str], to: &[&'a str]) -> Vec<(char, &'a str)> {
         if i < from.len() && j < to.len() && from[i] == to[j] {
             edits.push((' ', from[i]));
             (i, j) = (i + 1, j + 1);
-        } else if j == to.len() || i < from.len() && common[i + 1][j] >= common[i][j + 1] {
+        } else if j == to.len() || i < from.len() && shared[i + 1][j] >= shared[i][j + 1] {
             edits.push(('-', from[i]));
             i += 1;
         } else {

@@ -185,6 +185,21 @@ pub fn sources(expanded: &str) -> impl Iterator<Item = &str> {
     expanded.split("../code/").skip(1).filter_map(|rest| rest.split_once(".html#").map(|(file, _)| file))
 }
 
+/// A source as it is, or the names in a folder.
+///
+/// # Errors
+/// It can't be read.
+pub fn source(root: &Path, file: &str) -> Result<String, String> {
+    let path = root.join(file);
+    if !path.is_dir() {
+        return read(root, file);
+    }
+    let entries = fs::read_dir(&path).map_err(|e| format!("cannot read {file}: {e}"))?.flatten();
+    let mut names: Vec<_> = entries.map(|entry| format!("{}\n", entry.file_name().to_string_lossy())).collect();
+    names.sort();
+    Ok(names.concat())
+}
+
 fn read(root: &Path, file: &str) -> Result<String, String> {
     if file.split('/').any(|part| part == "..") {
         return Err(format!("{file}: only what is in this repository"));
