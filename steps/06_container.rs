@@ -38,7 +38,7 @@ pub const NAME: &str = env!("CARGO_BIN_NAME");
 #[command(infer_long_args = true)]
 enum Request {
     /// Run a command in a container
-    Run(Run),
+    Run(Box<Run>),
     #[command(flatten)]
     Later(Later),
 }
@@ -230,7 +230,11 @@ fn begin(container: &Container, hooks: &mut dyn Hooks) -> Result<(Pid, Option<[P
     let ((stdout, out), (stderr, err), (mut ready, teller), (go, mut gate)) = (make()?, make()?, make()?, make()?);
     let child = isolate(container, hooks, go, [out, err, teller])?;
     let hooked = hooks.create_runtime(child).and_then(|()| gate.write_all(b"1").doing(|| "let the child go on".into()));
-    hooked.inspect_err(|_| kill(child, Signal::SIGKILL).and_then(|()| waitpid(child, None)).map_or((), drop))?;
+    if let Err(why) = hooked {
+        kill(child, Signal::SIGKILL).and_then(|()| waitpid(child, None)).doing(|| "end the child".into())?;
+        hooks.poststop();
+        return Err(why);
+    }
     let is_ready = ready.read(&mut [0]).is_ok_and(|count| count == 1);
     Ok((child, is_ready.then_some([stdout, stderr])))
 }

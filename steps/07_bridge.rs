@@ -42,7 +42,7 @@ const NEW: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
 #[command(infer_long_args = true)]
 enum Request {
     /// Run a command in a container
-    Run(More),
+    Run(Box<More>),
     #[command(flatten)]
     Later(Later),
 }
@@ -93,8 +93,9 @@ impl Hooks for Network {
         // A netlink socket belongs to the namespace in which it is opened.
         let inside = File::open(format!("/proc/{child}/ns/net")).doing(|| "open the container's network namespace".into())?;
         let settled = within_network(inside.as_fd(), || endpoint.settle()).doing(|| "enter the container's network".into())?;
+        settled.doing(|| "give the container its address".into())?;
         self.endpoint = Some(endpoint);
-        settled.doing(|| "give the container its address".into())
+        Ok(())
     }
 
     /// An ordinary user's container has nothing but this.

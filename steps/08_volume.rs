@@ -29,7 +29,7 @@ use onggi::workshop::steps::{self, Hooks};
 #[command(infer_long_args = true)]
 enum Request {
     /// Run a command in a container
-    Run(More),
+    Run(Box<More>),
     #[command(flatten)]
     Later(Later),
 }

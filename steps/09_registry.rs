@@ -36,7 +36,7 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vn
 #[command(infer_long_args = true)]
 enum Request {
     /// Run a command in a container
-    Run(More),
+    Run(Box<More>),
     /// Fetch an image from a registry
     Pull { name: String },
     #[command(flatten)]

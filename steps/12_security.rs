@@ -73,7 +73,7 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 #[command(infer_long_args = true)]
 enum Request {
     /// Run a command in a container
-    Run(More),
+    Run(Box<More>),
     /// Fetch an image from a registry
     Pull { name: String },
     #[command(flatten)]
