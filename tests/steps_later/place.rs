@@ -118,7 +118,7 @@ impl Place {
             let entries = fs::read_dir(PathBuf::from("/run/onggi-steps").join(folder)).into_iter().flatten().flatten();
             entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
         };
-        let kept = ["containers", "images", "pulled", "volumes"];
+        let kept = ["containers", "images", "network", "pulled", "volumes"];
         assert_eq!(within("containers"), Vec::<String>::new());
         assert!(within("").iter().all(|name| kept.contains(&name.as_str())), "{:?}", within(""));
         assert_eq!((self.host.links(), self.host.rules()), (Vec::<String>::new(), String::new()));
