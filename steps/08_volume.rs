@@ -15,32 +15,14 @@ use std::os::unix::fs::{MetadataExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use bridge::Network;
-use bridge::container::{self, Later, Run};
-use clap::{Args, Parser};
+use bridge::container::{self, NAME};
+use clap::Args;
 use nix::unistd::Pid;
 use onggi::error::{Doing, Error, Result};
 use onggi::id;
 use onggi::sys::mount::{self, Attributes, MOUNT_ATTR_RDONLY};
 use onggi::sys::path;
 use onggi::workshop::steps::{self, Hooks};
-
-/// What is asked for.
-#[derive(Parser)]
-#[command(infer_long_args = true)]
-enum Request {
-    /// Run a command in a container
-    Run(More),
-    #[command(flatten)]
-    Later(Later),
-}
-
-#[derive(Args)]
-struct More {
-    #[command(flatten)]
-    volumes: Volumes,
-    #[command(flatten)]
-    run: Run,
-}
 
 /// What this step adds to a container.
 #[derive(Args)]
@@ -53,10 +35,7 @@ pub struct Volumes {
 }
 
 fn main() {
-    container::main_of(|request| match request {
-        Request::Run(mut wanted) => container::run(&wanted.run, &mut wanted.volumes),
-        Request::Later(wanted) => container::later(wanted),
-    })
+    steps::main(NAME, container::act::<Volumes>)
 }
 
 impl Hooks for Volumes {

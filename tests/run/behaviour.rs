@@ -17,6 +17,7 @@ fn exit_codes_are_dockers() {
         assert_eq!(jar.run(&["base", "sh", "-c", command]).code, code, "{command}");
     }
     jar.refuses(&["base", "nonsense"], 127, &["\"nonsense\"", "executable file not found in $PATH"]);
+    jar.refuses(&["base", "--name", "web"], 127, &["\"--name\"", "options stand before the image"]);
     jar.refuses(&["base", "/no/such"], 127, &["/no/such"]);
     jar.refuses(&["base", "/etc"], 126, &["/etc", "is a directory"]);
     jar.refuses(&["base", "/etc/passwd"], 126, &["/etc/passwd", "permission denied"]);
@@ -159,4 +160,13 @@ fn the_id_is_written_into_the_cidfile_which_must_be_new() {
     let written = std::fs::read_to_string(&file).unwrap();
     assert!(written.len() == 64 && written.starts_with(&id), "{written} {id}");
     jar.refuses(&["--cidfile", &file, "base", "true"], 125, &["container ID file found"]);
+}
+
+#[test]
+fn what_the_child_says_is_the_reason_also_when_it_ends_while_its_network_is_made() {
+    let Some(jar) = Jar::new() else { return };
+    for _ in 0..20 {
+        jar.refuses(&["-w", "/proc/self/fd/7", "base", "pwd"], 125, &["process.cwd"]);
+    }
+    jar.assert_nothing_left();
 }

@@ -48,8 +48,13 @@ pub fn expand(root: &Path, lang: &str, text: &str) -> Result<String, String> {
                 inside.push(line);
                 continue;
             }
-            let (_, inside) = block.take().unwrap_or_default();
-            let _ = writeln!(out, "{}", console::html(&inside));
+            let (info, inside) = block.take().unwrap_or_default();
+            let place = match (info.as_str(), lang) {
+                ("console,vm", "ko") => "<p class=\"listing\">가상 머신에서</p>\n\n",
+                ("console,vm", _) => "<p class=\"listing\">in a virtual machine</p>\n\n",
+                _ => "",
+            };
+            let _ = writeln!(out, "{place}{}", console::html(&inside));
             continue;
         }
         let expanded = if fence.inside || fence.is_fence { Ok(line.to_string()) } else { expand_line(root, lang, line) };
