@@ -2,6 +2,7 @@
 pub mod clock;
 pub mod error;
 pub mod id;
+pub mod locale;
 pub mod sys;
 
 pub mod runtime;

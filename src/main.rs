@@ -14,7 +14,7 @@ use onggi::cli::{complain, complete, doctor, events, info, login, man, oci, sear
 use onggi::engine::rootless;
 use onggi::error::Result;
 use onggi::runtime::{explain, own_program};
-use onggi::workshop::tour;
+use onggi::workshop::{book, tour};
 
 /// A container engine to learn from: build your own Docker, then look inside it
 #[derive(Debug, Parser)]
@@ -28,6 +28,7 @@ struct Onggi {
 
 const HELP: &str = "New here?
   onggi tour                     a container is made before your eyes
+  onggi book                     how all this works, chapter by chapter
   onggi run -it --rm base sh     a shell in a container
   onggi run --help               all about one command";
 
@@ -111,6 +112,9 @@ enum Command {
     /// See how a container is made, in less than a minute
     #[command(after_help = "Example:\n  onggi tour --lang ko --no-wait")]
     Tour(tour::TourArgs),
+    /// Open the book: how all this works, chapter by chapter
+    #[command(after_help = "Example:\n  onggi book 04")]
+    Book(book::BookArgs),
     /// Say what this machine can do for containers, and the remedy for what it can't
     #[command(after_help = "Example:\n  onggi doctor")]
     Doctor(doctor::DoctorArgs),
@@ -199,6 +203,7 @@ fn dispatch(onggi: Onggi) -> Result<u8> {
             prepare(true)?;
             tour::tour(&args)
         }
+        Command::Book(args) => book::book(&args),
         Command::Version(args) => info::version(&args),
         Command::Info(args) => {
             prepare(false)?;

@@ -269,11 +269,9 @@ impl Engine {
     fn docker() -> Option<Engine> {
         let (dockerd, docker, folder) = (peer("dockerd")?, peer("docker")?, ours()?);
         let short = Short::new();
-        let host = format!("unix://{}", short.path("socket"));
-        let place = |name: &str| folder.root.join(name).display().to_string();
+        let host = short.host();
         let daemon = Command::new(dockerd)
-            .args(["--data-root", &place("data"), "--exec-root", &place("exec"), "--pidfile", &place("pid"), "-H", &host])
-            .args(["--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs", "--containerd-namespace", "onggi-archives"])
+            .args(short.dockerd(&folder.root))
             .stdout(Stdio::null())
             .stderr(fs::File::create(folder.root.join("log")).unwrap())
             .spawn()

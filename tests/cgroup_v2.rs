@@ -6,7 +6,8 @@ mod support;
 
 use std::time::Duration;
 
-use support::vm::{Variant, Vm, VmPlan, guest_tests_pass};
+use support::guest::guest_tests_pass;
+use support::vm::{Variant, Vm, VmPlan};
 
 #[test]
 fn the_cgroup_v2_lane_passes_in_a_vm() {

@@ -13,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 
 use support::jar::{Jar, said, until};
 use support::peer;
+use support::short::Short;
 
 /// One after the other, in a folder of the host; `C:` is the container.
 const STEPS: &[&str] = &[
@@ -106,24 +107,23 @@ struct Daemon {
     host: String,
     child: Child,
     root: PathBuf,
+    _short: Short,
 }
 
 impl Daemon {
     fn start(root: &Path) -> Option<Daemon> {
         let (dockerd, busybox) = (peer("dockerd")?, peer("busybox")?);
         peer("docker")?;
-        // A socket's path is short (unix(7)): not below target.
-        let socket = std::env::temp_dir().join(format!("onggi-cp-dockerd-{}", std::process::id()));
-        let host = format!("unix://{}", socket.display());
+        let short = Short::new();
+        let host = short.host();
         let place = |name: &str| root.join(name).display().to_string();
         let child = Command::new(dockerd)
-            .args(["--data-root", &place("data"), "--exec-root", &place("exec"), "--pidfile", &place("pid"), "-H", &host])
-            .args(["--containerd-namespace", "onggi-cp", "--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs"])
+            .args(short.dockerd(root))
             .stdout(Stdio::null())
             .stderr(fs::File::create(root.join("log")).unwrap())
             .spawn()
             .expect("start dockerd");
-        let daemon = Daemon { host, child, root: root.to_path_buf() };
+        let daemon = Daemon { host, child, root: root.to_path_buf(), _short: short };
         until("dockerd answers", || daemon.docker(&["version"]).output().is_ok_and(|output| output.status.success()));
         let files = root.join("rootfs");
         fs::create_dir_all(files.join("bin")).unwrap();

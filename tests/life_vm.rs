@@ -4,7 +4,8 @@
 
 mod support;
 
-use support::vm::{Variant, guest_tests_pass};
+use support::guest::guest_tests_pass;
+use support::vm::Variant;
 
 #[test]
 fn a_life_on_cgroup_v2() {

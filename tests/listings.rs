@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 use support::jar::{Jar, ONGGI, Said, said, until};
 use support::peer;
+use support::short::Short;
 
 /// One that runs, one that has ended with 3, one that was only made.
 fn three() -> Option<Jar> {
@@ -25,24 +26,18 @@ struct Docker {
     host: String,
     daemon: Child,
     jar: Jar,
+    _short: Short,
 }
 
 impl Docker {
     fn new() -> Option<Docker> {
         let (dockerd, _, busybox) = (peer("dockerd")?, peer("docker")?, peer("busybox")?);
         let jar = Jar::empty();
-        // A socket's path is short (unix(7)): not below target.
-        let host = format!("unix://{}", std::env::temp_dir().join(format!("onggi-listings-{}", std::process::id())).display());
-        let place = |name: &str| jar.root.join(name).display().to_string();
+        let short = Short::new();
+        let host = short.host();
         let log = std::fs::File::create(jar.root.join("log")).unwrap();
-        let daemon = Command::new(dockerd)
-            .args(["--data-root", &place("data"), "--exec-root", &place("exec"), "--pidfile", &place("pid"), "-H", &host])
-            .args(["--containerd-namespace", "onggi-listings", "--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs"])
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("start dockerd");
-        let docker = Docker { host, daemon, jar };
+        let daemon = Command::new(dockerd).args(short.dockerd(&jar.root)).stdout(Stdio::null()).stderr(log).spawn().expect("start dockerd");
+        let docker = Docker { host, daemon, jar, _short: short };
         until("dockerd answers", || docker.says(&["version"]).code == 0);
         let archive = archive(&docker.jar.root, &busybox);
         docker.does(&["import", &archive, "base"]);

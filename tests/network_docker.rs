@@ -22,6 +22,7 @@ use onggi::sys::namespace;
 
 use support::jar::{Jar, Said, said, until};
 use support::peer;
+use support::short::Short;
 
 const WORLD: &str = "203.0.113.2";
 const HOST: &str = "203.0.113.1";
@@ -34,7 +35,7 @@ struct Both {
     dockerd: PathBuf,
     daemon: Option<Child>,
     folder: Jar,
-    socket: PathBuf,
+    short: Short,
 }
 
 impl Both {
@@ -52,9 +53,7 @@ impl Both {
             };
             scope.spawn(made).join().unwrap()
         });
-        // A socket's path is short (unix(7)): not below target.
-        let socket = std::env::temp_dir().join(format!("onggi-both-{}", std::process::id()));
-        let mut both = Both { jar, world, docker, dockerd, daemon: None, folder, socket };
+        let mut both = Both { jar, world, docker, dockerd, daemon: None, folder, short: Short::new() };
         let there = format!("/proc/{}/fd/{}", std::process::id(), both.world.as_raw_fd());
         shell(&format!("ip link add up0 type veth peer name up0 netns {there}; ip address add {HOST}/24 dev up0; ip link set up0 up"));
         both.in_world(|| shell(&format!("ip address add {WORLD}/24 dev up0; ip link set up0 up")));
@@ -68,11 +67,9 @@ impl Both {
     }
 
     fn start_daemon(&mut self) {
-        let place = |name: &str| self.folder.root.join(name).display().to_string();
         let log = File::options().append(true).create(true).open(self.folder.root.join("log")).unwrap();
         let mut command = Command::new(&self.dockerd);
-        command.args(["--data-root", &place("data"), "--exec-root", &place("exec"), "--pidfile", &place("pid")]);
-        command.args(["-H", &format!("unix://{}", self.socket.display()), "--containerd-namespace", "onggi-both", "--storage-driver=vfs"]);
+        command.args(self.short.dockerd_place(&self.folder.root)).arg("--storage-driver=vfs");
         self.daemon = Some(command.stdout(Stdio::null()).stderr(log).spawn().expect("start dockerd"));
         until("dockerd answers", || self.docker_says(&["version"]).code == 0);
     }
@@ -85,8 +82,7 @@ impl Both {
     }
 
     fn docker_says(&self, words: &[&str]) -> Said {
-        let host = format!("unix://{}", self.socket.display());
-        said(Command::new(&self.docker).args(["-H", &host]).args(words).stdin(Stdio::null()).output().unwrap())
+        said(Command::new(&self.docker).args(["-H", &self.short.host()]).args(words).stdin(Stdio::null()).output().unwrap())
     }
 
     #[track_caller]
@@ -126,7 +122,6 @@ impl Drop for Both {
         for place in mounts.lines().rev().filter_map(|line| line.split(' ').nth(4)).filter(|place| place.starts_with(&root)) {
             let _ = Command::new("umount").args(["-l", place]).status();
         }
-        let _ = std::fs::remove_file(&self.socket);
     }
 }
 

@@ -5,7 +5,8 @@
 
 mod support;
 
-use support::vm::{Variant, guest_tests_pass};
+use support::guest::guest_tests_pass;
+use support::vm::Variant;
 use support::{find_program, peer};
 
 #[test]

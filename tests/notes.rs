@@ -17,12 +17,13 @@ use std::sync::Mutex;
 
 use support::jar::{Jar, ONGGI, Said, said, until};
 use support::peer;
+use support::short::Short;
 
 /// Somebody at a shell, for whom `docker` is one of the two.
 struct Typist {
     /// Its folder is the current one; `bin/docker` is in it.
     jar: Jar,
-    daemon: Option<Child>,
+    daemon: Option<(Child, Short)>,
 }
 
 /// Logs three lines and one error, and then waits for the end as a server does.
@@ -46,18 +47,17 @@ impl Typist {
     fn docker(other: &Typist) -> Option<Typist> {
         let (dockerd, docker) = (peer("dockerd")?, peer("docker")?);
         let jar = Jar::empty();
-        // A socket's path is short (unix(7)): not below target.
-        let socket = format!("unix://{}", std::env::temp_dir().join(format!("onggi-notes-{}", std::process::id())).display());
-        let place = |name: &str| jar.root.join(name).display().to_string();
+        let short = Short::new();
         let daemon = Command::new(dockerd)
-            .args(["--data-root", &place("docker"), "--exec-root", &place("exec"), "--pidfile", &place("pid"), "-H", &socket])
-            .args(["--iptables=false", "--ip6tables=false", "--bridge=none", "--containerd-namespace", "onggi-notes"])
+            .args(short.dockerd_place(&jar.root))
+            .args(["--iptables=false", "--ip6tables=false", "--bridge=none"])
             .stdout(Stdio::null())
             .stderr(fs::File::create(jar.root.join("log")).unwrap())
             .spawn()
             .expect("start dockerd");
-        let typist = Typist { jar, daemon: Some(daemon) };
-        typist.call_it_docker(&format!("exec {} -H {socket} \"$@\"", docker.display()));
+        let typist = Typist { jar, daemon: Some((daemon, short)) };
+        let host = typist.daemon.as_ref().map(|(_, short)| short.host()).unwrap_or_default();
+        typist.call_it_docker(&format!("exec {} -H {host} \"$@\"", docker.display()));
         until("dockerd answers", || typist.types("docker version").code == 0);
         let archive = other.jar.root.join("images.tar").display().to_string();
         assert_eq!(other.types(&format!("docker save -o {archive} base nginx httpd redis ubuntu")).code, 0);
@@ -94,7 +94,7 @@ impl Typist {
 
 impl Drop for Typist {
     fn drop(&mut self) {
-        let Some(daemon) = &mut self.daemon else { return };
+        let Some((daemon, _)) = &mut self.daemon else { return };
         let pid = nix::unistd::Pid::from_raw(daemon.id() as i32);
         let ids = self.jar.root.join("bin/docker");
         let _ = Command::new("sh").args(["-c", "\"$0\" rm -f $(\"$0\" ps -aq)"]).arg(ids).stdout(Stdio::null()).stderr(Stdio::null()).status();

@@ -99,13 +99,11 @@ impl Drop for Engine {
 fn dockerd() -> Option<Engine> {
     let (dockerd, docker, busybox) = (peer("dockerd")?, peer("docker")?, peer("busybox")?);
     let (folder, short) = (root_folder()?, Short::new());
-    let host = format!("unix://{}", short.path("socket"));
-    let place = |name: &str| folder.root.join(name).display().to_string();
+    let host = short.host();
     let log = std::fs::File::create(folder.root.join("log")).unwrap();
     let daemon = Command::new(dockerd)
-        .args(["--data-root", &place("data"), "--exec-root", &place("exec"), "--pidfile", &place("pid"), "-H", &host])
-        .args(["--add-runtime", &format!("onggi={RUNTIME}"), "--containerd-namespace", "onggi-test"])
-        .args(["--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs"])
+        .args(short.dockerd(&folder.root))
+        .args(["--add-runtime", &format!("onggi={RUNTIME}")])
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()

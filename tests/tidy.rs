@@ -15,11 +15,12 @@ use std::process::Command;
 use rust_code::{RustCode, Token};
 
 /// Who may import whom: only downwards. Modules on one level don't import each other; `src/bin` and `build.rs` are on top too.
-const LEVELS: [(&str, u32); 21] = [
+const LEVELS: [(&str, u32); 22] = [
     ("sys", 0),
     ("error", 1),
     ("id", 1),
     ("clock", 1),
+    ("locale", 1),
     ("runtime", 2),
     ("image", 2),
     ("network", 2),

@@ -5,7 +5,8 @@
 
 mod support;
 
-use support::vm::{Variant, guest_tests_pass};
+use support::guest::guest_tests_pass;
+use support::vm::Variant;
 
 #[test]
 fn containers_run_on_cgroup_v2() {

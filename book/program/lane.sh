@@ -40,7 +40,10 @@ mount --bind -o ro "$home" "$scratch/student/onggi"
 mount --bind "$bin" /usr/local/bin
 mount --bind "$scratch/lib" /var/lib/onggi
 mount -t tmpfs -o mode=755 run-onggi /run/onggi
-mkdir -p /run/user
+mkdir -p /run/user /run/netns /run/onggi-steps /etc/onggi
+mount -t tmpfs -o mode=755 run-netns /run/netns
+mount -t tmpfs -o mode=700 run-steps /run/onggi-steps
+mount -t tmpfs -o mode=755 etc-onggi /etc/onggi
 mount -t tmpfs -o mode=755 run-user /run/user
 install -d -o 1000 -g 1000 -m 700 /run/user/1000
 mount --rbind "$scratch/student" /home/student

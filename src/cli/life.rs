@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::limits::LimitArgs;
 use super::values::{self, Keys, detach_keys};
-use super::{each, say};
+use super::{each, say, side_by_side};
 use crate::engine::change::{self, Change};
 use crate::engine::foreground::{Outcome, Signals};
 use crate::engine::home::Home;
@@ -95,10 +95,7 @@ pub struct StopArgs {
 pub fn stop(args: &StopArgs) -> Result<u8> {
     let home = Home::open()?;
     let signal = args.signal.as_deref().map(signal::number).transpose()?;
-    each(&args.names.containers, |name| {
-        stop::stop(&home, &names::find(&home, name)?, signal, args.time)?;
-        say(name)
-    })
+    side_by_side(&args.names.containers, |name| stop::stop(&home, &names::find(&home, name)?, signal, args.time))
 }
 
 /// Stops containers and starts them again.

@@ -11,7 +11,7 @@ use crate::engine::foreground::Outcome;
 use crate::engine::home::Home;
 use crate::engine::monitor::control::Attach;
 use crate::engine::{run, start};
-use crate::error::{Error, Result};
+use crate::error::{Class, Error, Result};
 
 /// What only a container that starts at once can be asked
 #[derive(Debug, Args)]
@@ -56,7 +56,7 @@ pub fn run(args: RunArgs) -> Result<u8> {
     let cidfile = Cidfile::claim(args.create.cidfile.as_deref())?;
     let home = Home::open()?;
     let held = pull::ensure(&home, args.create.image(), &args.create.pull)?;
-    let running = run::run(&home, &request, attach, &mut |notice| create::tell(notice, &cidfile))?;
+    let running = run::run(&home, &request, attach, &mut |notice| create::tell(notice, &cidfile)).map_err(|e| after_image(e, &request.command))?;
     drop(held);
     cidfile.written()?;
     let Some((attached, signals)) = running.attached.zip(running.signals) else {
@@ -66,5 +66,15 @@ pub fn run(args: RunArgs) -> Result<u8> {
         Outcome::Ended(exit) => Ok(exit.code() as u8),
         Outcome::Detached => Ok(0),
         Outcome::Interrupted(signal) => Ok(128 + signal as u8),
+    }
+}
+
+/// `run IMAGE --name x`: what follows the image is the container's command, and looks like an option by mistake only.
+fn after_image(error: Error, command: &[String]) -> Error {
+    match command.first() {
+        Some(word) if word.starts_with('-') && error.class == Class::CommandNotFound => {
+            error.hint(format!("options stand before the image: onggi run {word} … IMAGE; what follows it is the container's command"))
+        }
+        _ => error,
     }
 }

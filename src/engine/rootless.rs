@@ -104,7 +104,9 @@ fn join(members: &Members) -> Result<Option<ProcessId>> {
 fn make(uids: Vec<IdMapping>, gids: Vec<IdMapping>) -> Result<()> {
     because(&MOVE);
     let map_writer = MapWriter::begin(std::process::id() as i32, uids, gids)?;
-    let forbidden = |e: Error| e.hint("this host forbids user namespaces to ordinary users; `onggi doctor` says which setting and how to change it");
+    let forbidden = |e: Error| {
+        e.hint("this host forbids user namespaces to ordinary users; `onggi doctor` says which setting and how to change it, `onggi book 12a` why")
+    };
     namespace::unshare(CLONE_NEWUSER | CLONE_NEWNS).doing(|| "make a user namespace".into()).map_err(forbidden)?;
     map_writer.finish()
 }

@@ -26,15 +26,17 @@ pub fn resolve(layers: &[PathBuf], wanted: &str, more_groups: &[String]) -> Resu
     };
     let user = if user.is_empty() { "0" } else { user };
     let doing = || format!("use the user {wanted:?}");
-    let entry = entries(&passwd).find(|fields| fields[0] == user).or_else(|| entries(&passwd).find(|fields| field(fields, 2) == user.parse().ok()));
-    let uid = match &entry {
-        Some(fields) => field(fields, 2).ok_or_else(|| Error::invalid(doing(), "its line in the image's /etc/passwd has no uid"))?,
-        None => user
-            .parse()
-            .map_err(|_| Error::invalid(doing(), format!("unable to find user {user}: no matching entries in passwd file of the image")))?,
+    // A number is a number, whatever the image calls its users: a line `10:x:0:0` must not make `--user 10` root (CVE-2016-3697).
+    let number = number(user).map_err(|why| Error::invalid(doing(), why))?;
+    let entry = entries(&passwd).find(|fields| number.map_or(fields[0] == user, |number| field(fields, 2) == Some(number)));
+    let uid = match (&entry, number) {
+        (_, Some(number)) => number,
+        (Some(fields), None) => field(fields, 2).ok_or_else(|| Error::invalid(doing(), "its line in the image's /etc/passwd has no uid"))?,
+        (None, None) => return Err(Error::invalid(doing(), format!("unable to find user {user}: no matching entries in passwd file of the image"))),
     };
     let gid = match group_wanted {
         Some(name) => group_id(&group, name)
+            .map_err(|why| Error::invalid(doing(), why))?
             .ok_or_else(|| Error::invalid(doing(), format!("unable to find group {name}: no matching entries in group file of the image")))?,
         None => entry.as_ref().and_then(|fields| field(fields, 3)).unwrap_or(0),
     };
@@ -42,20 +44,35 @@ pub fn resolve(layers: &[PathBuf], wanted: &str, more_groups: &[String]) -> Resu
     // An explicit group stands for all of them (Docker does so, too).
     if let (Some(fields), None) = (&entry, group_wanted) {
         let member = |line: &Vec<&str>| line.get(3).is_some_and(|names| names.split(',').any(|name| name == fields[0]));
-        additional.extend(entries(&group).filter(member).filter_map(|line| field(&line, 2)).filter(|id| *id != gid));
+        additional.extend(entries(&group).filter(member).filter_map(|line| field(&line, 2)));
     }
     for name in more_groups {
-        additional.push(
-            group_id(&group, name).ok_or_else(|| Error::invalid(format!("use --group-add {name}"), "the image's /etc/group has no such group"))?,
-        );
+        let adding = || format!("use --group-add {name}");
+        let id = group_id(&group, name).map_err(|why| Error::invalid(adding(), why))?;
+        additional.push(id.ok_or_else(|| Error::invalid(adding(), "the image's /etc/group has no such group"))?);
     }
     additional.sort_unstable();
     additional.dedup();
+    // Among them is the own group: a program that may change its gid must not get rid of what that group is denied (CVE-2022-36109).
+    additional.retain(|id| *id != gid);
+    additional.insert(0, gid);
     Ok(User { uid, gid, umask: None, additional_gids: additional })
 }
 
-fn group_id(group: &str, name: &str) -> Option<u32> {
-    entries(group).find(|fields| fields[0] == name).and_then(|fields| field(&fields, 2)).or_else(|| name.parse().ok())
+fn group_id(group: &str, name: &str) -> std::result::Result<Option<u32>, String> {
+    let named = || entries(group).find(|fields| fields[0] == name).and_then(|fields| field(&fields, 2));
+    Ok(number(name)?.or_else(named))
+}
+
+/// The ID that digits mean; None for a name. The kernel's have 32 bits, and Docker takes 31 of them.
+fn number(text: &str) -> std::result::Result<Option<u32>, String> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(None);
+    }
+    match text.parse::<i32>() {
+        Ok(number) => Ok(Some(number.unsigned_abs())),
+        Err(_) => Err(format!("{text}: uids and gids must be in range 0-{}", i32::MAX)),
+    }
 }
 
 fn entries(text: &str) -> impl Iterator<Item = Vec<&str>> {
@@ -88,11 +105,17 @@ mod tests {
         std::fs::write(dir.join("etc/group"), "root:x:0:\nweb:x:44:\nlogs:x:50:web,other\n").unwrap();
         let layers = [dir.clone()];
         let user = |wanted: &str| resolve(&layers, wanted, &[]);
-        assert_eq!(user("web").unwrap(), User { uid: 33, gid: 44, umask: None, additional_gids: vec![50] });
+        assert_eq!(user("web").unwrap(), User { uid: 33, gid: 44, umask: None, additional_gids: vec![44, 50] });
         assert_eq!(user("33").unwrap().gid, 44);
-        assert_eq!(user("1234").unwrap(), User { uid: 1234, ..User::default() });
-        assert_eq!(user("web:logs").unwrap(), User { uid: 33, gid: 50, ..User::default() });
-        assert_eq!(user("").unwrap(), User::default());
+        assert_eq!(user("1234").unwrap(), User { uid: 1234, additional_gids: vec![0], ..User::default() });
+        assert_eq!(user("web:logs").unwrap(), User { uid: 33, gid: 50, additional_gids: vec![50], ..User::default() });
+        assert_eq!(user("").unwrap(), User { additional_gids: vec![0], ..User::default() });
+        // Digits are no name, also where an image has a user of that name.
+        std::fs::write(dir.join("etc/passwd"), "root:x:0:0::/:\nweb:x:33:44::/:/bin/sh\n10:x:0:0::/:\n").unwrap();
+        std::fs::write(dir.join("etc/group"), "root:x:0:\nweb:x:44:\nlogs:x:50:web,other\n20:x:0:\n").unwrap();
+        assert_eq!(user("10:20").unwrap(), User { uid: 10, gid: 20, additional_gids: vec![20], ..User::default() });
+        assert_eq!(resolve(&layers, "10", &["20".into()]).unwrap(), User { uid: 10, additional_gids: vec![0, 20], ..User::default() });
+        assert!(user("4294967296").is_err() && user("2147483648").is_err() && user("0:99999999999").is_err());
         assert!(user("nobody-here").is_err() && user("web:nothing").is_err());
 
         // What an image may have in its place: a FIFO (which must not keep us waiting), a link out of the image, no file at all.

@@ -248,7 +248,7 @@ fn remove_unused(home: &Home, name: &str, users: &mut Users) -> Result<()> {
     let ids = users.of_volume(name);
     if !ids.is_empty() {
         let why = format!("remove {name}: volume is in use - [{}]", ids.join(", "));
-        return Err(Error::new(Class::Conflict, format!("remove the volume {name}"), why).hint("`onggi rm` those containers first"));
+        return Err(Error::new(Class::Conflict, format!("remove the volume {name}"), why).hint("`onggi rm` those containers first; `onggi book 08`"));
     }
     volume::remove(&root, name)?;
     event(home, "destroy", name, &[]);

@@ -15,11 +15,11 @@
 
 pub mod addresses;
 pub mod announce;
-mod answer;
+pub mod answer;
 mod api;
 pub mod auth;
 mod blobs;
-mod body;
+pub mod body;
 mod catalog;
 pub mod clients;
 mod counts;

@@ -57,5 +57,5 @@ fn merged(old: Resources, new: &Resources) -> Resources {
 
 pub fn no_cgroup(doing: &str, id: &str) -> Error {
     Error::new(Class::Unsupported, format!("{doing} {id}"), "it has no cgroup")
-        .hint("rootless containers need a delegated cgroup; see `onggi doctor`")
+        .hint("rootless containers need a delegated cgroup; see `onggi doctor` and `onggi book 03`")
 }

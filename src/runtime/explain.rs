@@ -47,10 +47,7 @@ const QUIET: &[&str] =
 pub fn begin(form: Form, colour: bool) -> Result<()> {
     // A copy: the container's terminal will take the place of descriptor 2.
     let out = fd::duplicate(fd::standard(2)).doing(|| "keep standard error for --explain".into())?;
-    let korean = ["LC_ALL", "LC_MESSAGES", "LANG"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()))
-        .is_some_and(|l| l.starts_with("ko"));
+    let korean = crate::locale::is_korean();
     if TELLING.set(Telling { form, korean, colour, out }).is_ok() {
         observe(tell);
     }

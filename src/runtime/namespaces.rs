@@ -384,7 +384,9 @@ pub fn user_namespace_with(map: impl Fn(i32) -> Result<()>) -> Result<OwnedFd> {
 /// A refusal of a user namespace has a handful of well-known causes; the hint says where to look.
 fn restricted(e: Error) -> Error {
     match e.class {
-        Class::Denied => e.hint("this host restricts namespaces for this user; `onggi doctor` says which setting and how to change it"),
+        Class::Denied => {
+            e.hint("this host restricts namespaces for this user; `onggi doctor` says which setting and how to change it, `onggi book 12a` why")
+        }
         _ => e,
     }
 }

@@ -82,7 +82,8 @@ fn map_with_setuid_program(program: &str, pid: i32, mappings: &[IdMapping]) -> R
         return Ok(());
     }
     let why = String::from_utf8_lossy(&output.stderr).trim().to_string();
-    Err(Error::new(Class::Denied, doing(), why).hint("see /etc/subuid and /etc/subgid; `onggi doctor` says what is missing"))
+    Err(Error::new(Class::Denied, doing(), why)
+        .hint("see /etc/subuid and /etc/subgid; `onggi doctor` says what is missing, `onggi book 02a` what they are"))
 }
 
 /// In a user namespace whose maps stand: becomes its root, so that files we make belong to an id that exists.
@@ -104,8 +105,8 @@ pub fn become_user(user: &User) -> Result<()> {
     // 0022 and not the caller's, as runc does: the same image gives the same files for everybody.
     process::umask(user.umask.unwrap_or(0o022));
     match ids::setgroups(&user.additional_gids) {
-        // Where setgroups(2) was given up for the right to map, there is no group to lose either.
-        Err(e) if e.errno() == nix::errno::Errno::EPERM && user.additional_gids.is_empty() => {}
+        // Where setgroups(2) was given up for the right to map, there is no group to lose either, and the own one is ours anyway.
+        Err(e) if e.errno() == nix::errno::Errno::EPERM && user.additional_gids.iter().all(|id| *id == user.gid) => {}
         done => done.doing(|| format!("set process.user.additionalGids {:?}", user.additional_gids))?,
     }
     ids::setresgid(user.gid).doing(|| format!("become process.user.gid {}", user.gid)).map_err(unmapped)?;

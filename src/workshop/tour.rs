@@ -23,6 +23,7 @@ use crate::engine::run::{self, Running};
 use crate::engine::{record, stop};
 use crate::error::{Class, Error, Result};
 use crate::inspect::process;
+use crate::locale;
 
 /// See how a container is made, in less than a minute
 #[derive(Debug, Args)]
@@ -80,9 +81,7 @@ struct Teller {
 /// # Errors
 /// Those of `run`.
 pub fn tour(args: &TourArgs) -> Result<u8> {
-    let language =
-        args.lang.clone().or_else(|| ["LC_ALL", "LC_MESSAGES", "LANG"].iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty())));
-    let korean = language.is_some_and(|language| language.starts_with("ko"));
+    let korean = args.lang.as_ref().map_or_else(locale::is_korean, |language| language == "ko");
     let out = std::io::stdout();
     let waits = !args.no_wait && out.is_terminal() && std::io::stdin().is_terminal();
     let mut teller = Teller { korean, waits, out };

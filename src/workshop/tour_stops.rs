@@ -20,12 +20,13 @@ pub const COUNT: usize = 9;
 /// What to type next: command, what it shows in English and Korean.
 pub const NEXT: &[(&str, &str, &str)] = &[
     ("onggi run --rm -it base sh", "be inside one yourself", "직접 안으로 들어가 보기"),
-    ("onggi run -d --name jar base sleep 600", "in the background; then onggi exec, stop, rm", "배경에서; 그다음 onggi exec, stop, rm"),
+    ("onggi run -d --name jar base sleep 600", "in the background; then onggi exec, stop, rm", "백그라운드에서; 그다음 onggi exec, stop, rm"),
     ("onggi run --rm --explain base true", "see every system call, and why", "시스템 콜 하나하나와 그 이유 보기"),
     ("onggi run --rm --memory 64m base cat /proc/self/cgroup", "with a limit", "한도를 걸고"),
     ("onggi run --rm -it --cap-drop ALL base sh", "a root who may do nothing", "아무 권한도 없는 root"),
     ("onggi network map", "what is plugged in where, now", "지금 무엇이 어디에 꽂혀 있는지"),
     ("onggi doctor", "what this machine can do", "이 컴퓨터가 할 수 있는 것"),
+    ("onggi book", "the first chapter: how all this works", "첫 장: 이 모든 것이 어떻게 돌아가는지"),
 ];
 
 /// All stops, told from one scene.

@@ -220,3 +220,21 @@ fn restart_stops_and_starts_also_what_is_stopped_or_removes_itself() {
     jar.does(&["stop", "brief"]);
     until("its end removes it still", || jar.id_of("brief").is_none());
 }
+
+#[test]
+fn several_are_stopped_side_by_side_and_told_in_order() {
+    let Some(jar) = Jar::new() else { return };
+    let names = ["one", "two", "three", "four"];
+    for name in names {
+        // As process 1 it hears SIGTERM only if it asks to, and it doesn't.
+        jar.does(&["run", "-d", "--name", name, "base", "sleep", "1000"]);
+    }
+    let began = Instant::now();
+    let told = fails(&jar, &["stop", "-t", "6", "one", "two", "nobody", "three", "four"], 1, &["No such container: nobody"]);
+    // One after the other, they would have had 24 seconds.
+    assert!(began.elapsed() < Duration::from_secs(18), "{:?}", began.elapsed());
+    assert_eq!(told.out, "one\ntwo\nthree\nfour\n");
+    for name in names {
+        assert_eq!(jar.does(&["inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", name]).trim(), "exited 137");
+    }
+}

@@ -80,13 +80,9 @@ impl Client {
     pub fn docker() -> Option<Client> {
         let (dockerd, docker, folder) = (peer("dockerd")?, peer("docker")?, Jar::empty());
         let short = Short::new();
-        let host = format!("unix://{}", short.path("socket"));
-        let place = |name: &str| folder.root.join(name).display().to_string();
-        let namespace = format!("onggi-registry-{}-{}", std::process::id(), count());
+        let host = short.host();
         let daemon = Command::new(dockerd)
-            .args(["--data-root", &place("data"), "--exec-root", &place("exec"), "--pidfile", &place("pid"), "-H", &host])
-            .args(["--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs", "--containerd-namespace", &namespace])
-            .env("HOME", &folder.root)
+            .args(short.dockerd(&folder.root))
             .stdout(Stdio::null())
             .stderr(fs::File::create(folder.root.join("log")).unwrap())
             .spawn()

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::served::Served;
 use crate::support::jar::{Jar, Said, said, until};
@@ -23,24 +22,13 @@ impl Docker {
         let (dockerd, _) = (peer("dockerd")?, peer("docker")?);
         let jar = Jar::empty();
         std::fs::write(jar.root.join("daemon.json"), settings).unwrap();
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("onggi-serve-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let short = Short::new();
-        let host = format!("unix://{}", short.path("socket"));
-        let place = |name: &str| jar.root.join(name).display().to_string();
+        let host = short.host();
         let log = std::fs::File::create(jar.root.join("log")).unwrap();
         let daemon = Command::new(dockerd)
-            .args(["--data-root", &place("data"), "--exec-root", &place("exec"), "--pidfile", &place("pid"), "-H", &host])
-            .args([
-                "--config-file",
-                &place("daemon.json"),
-                "--containerd-namespace",
-                &name,
-                "--iptables=false",
-                "--ip6tables=false",
-                "--bridge=none",
-                "--storage-driver=vfs",
-            ])
+            .args(short.dockerd(&jar.root))
+            .arg("--config-file")
+            .arg(jar.root.join("daemon.json"))
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()

@@ -17,6 +17,7 @@ fn exit_codes_are_dockers() {
         assert_eq!(jar.run(&["base", "sh", "-c", command]).code, code, "{command}");
     }
     jar.refuses(&["base", "nonsense"], 127, &["\"nonsense\"", "executable file not found in $PATH"]);
+    jar.refuses(&["base", "--name", "web"], 127, &["\"--name\"", "options stand before the image"]);
     jar.refuses(&["base", "/no/such"], 127, &["/no/such"]);
     jar.refuses(&["base", "/etc"], 126, &["/etc", "is a directory"]);
     jar.refuses(&["base", "/etc/passwd"], 126, &["/etc/passwd", "permission denied"]);

@@ -34,7 +34,7 @@ enum Content {
 
 impl Initramfs {
     /// Only the folders that every Linux has, with `/bin`, `/sbin`, `/lib` and `/lib64` as links into `/usr`, and a console.
-    pub fn new() -> Initramfs {
+    pub fn with_folders() -> Initramfs {
         let mut root = Initramfs { entries: BTreeMap::new() };
         for folder in ["bin", "sbin", "lib", "lib64"] {
             root.add_folder(&Path::new("/usr").join(folder));

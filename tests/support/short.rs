@@ -31,6 +31,31 @@ impl Short {
     }
 }
 
+impl Short {
+    /// The options that give dockerd a place of its own below `folder`, and nothing to do with networks.
+    pub fn dockerd(&self, folder: &Path) -> Vec<String> {
+        let more = ["--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs"];
+        [self.dockerd_place(folder), more.map(String::from).to_vec()].concat()
+    }
+
+    /// The place alone.
+    pub fn dockerd_place(&self, folder: &Path) -> Vec<String> {
+        let place = |name: &str| folder.join(name).display().to_string();
+        let namespace = self.path("").trim_matches('/').replace('/', "-");
+        // containerd's sockets are below the second.
+        ["--data-root", &place("data"), "--exec-root", &self.path("exec"), "--pidfile", &place("pid"), "-H", &self.host()]
+            .into_iter()
+            .chain(["--containerd-namespace", &namespace])
+            .map(String::from)
+            .collect()
+    }
+
+    /// Where it listens, as `docker -H` takes it.
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.path("docker.sock"))
+    }
+}
+
 impl Drop for Short {
     fn drop(&mut self) {
         let root = format!("{}/", self.0.display());

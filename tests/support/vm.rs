@@ -1,8 +1,6 @@
 //! A virtual machine with cgroup v2 and nothing else: Debian's cloud kernel, an initramfs packed for the occasion, one command.
 //!
-//! A test program sends itself in ([`guest_tests_pass`]): its tests of one module run as PID 1's only command, as root, on a
-//! kernel that they may break. Files keep their paths, so that `env!("CARGO_BIN_EXE_onggi")` is as right inside as outside.
-//! It needs QEMU, busybox and the kernel that `.ci/vm-kernel` unpacks; KVM is used when `ONGGI_VM_ACCEL=kvm` says so.
+//! Files keep their paths, so that `env!("CARGO_BIN_EXE_onggi")` is as right inside as outside. It needs QEMU, busybox and the kernel that `.ci/vm-kernel` unpacks; KVM is used when `ONGGI_VM_ACCEL=kvm` says so.
 //!
 //! See it: `ps -C qemu-system-x86_64 -o args` while a test runs. Read: kernel-parameters.txt, qemu-system-x86_64(1), bootparam(7).
 
@@ -17,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::initramfs::Initramfs;
-use super::{find_program, peer, say, skip_for_want_of};
+use super::{peer, say, skip_for_want_of};
 
 /// What the machine is made of and what it runs.
 pub struct VmPlan {
@@ -85,31 +83,6 @@ pub fn inside() -> bool {
     inside
 }
 
-/// Runs in a VM the calling test program's tests of `module`, and shows their lines as they come.
-/// Returns early, with a visible line, when this machine can't start a VM.
-///
-/// # Panics
-/// When one of the tests fails, or when there is none.
-#[track_caller]
-pub fn guest_tests_pass(module: &str, variant: Variant, more_files: &[PathBuf]) {
-    // libtest filters by a part of the name, so this very test may be among the chosen.
-    if std::env::var_os("ONGGI_IN_VM").is_some() {
-        return;
-    }
-    let Some(vm) = Vm::find() else { return };
-    let this_program = std::env::current_exe().expect("the path of this test program");
-    let command = [&*this_program.to_string_lossy(), &format!("{module}::"), "--test-threads=1", "--nocapture"].map(str::to_string).to_vec();
-    let mut files = vec![this_program, env!("CARGO_BIN_EXE_onggi").into(), env!("CARGO_BIN_EXE_onggi-runtime").into()];
-    // Rootless needs them; they are setuid, or have file capabilities, which a cpio archive can't carry.
-    files.extend(["newuidmap", "newgidmap"].iter().filter_map(|name| find_program(name)));
-    files.extend_from_slice(more_files);
-
-    let outcome = vm.run(&VmPlan { files, command, timeout: Duration::from_secs(300), variant });
-    assert!(outcome.output.contains("test result: ok."), "{module}: the tests in the VM failed with exit code {}", outcome.exit_code);
-    assert!(!outcome.output.contains(" ok. 0 passed"), "no test is in {module}");
-    assert_eq!(outcome.exit_code, 0, "{module}: exit code in the VM");
-}
-
 impl Vm {
     /// What a VM needs, or `None` after having said what is missing.
     ///
@@ -174,7 +147,7 @@ impl Vm {
 
     /// The root filesystem of the machine.
     fn pack(&self, plan: &VmPlan, marker: &str) -> io::Result<Initramfs> {
-        let mut root = Initramfs::new();
+        let mut root = Initramfs::with_folders();
         for file in &plan.files {
             root.add_from_host(file)?;
         }
@@ -305,7 +278,7 @@ impl Scratch {
     fn create() -> io::Result<Scratch> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("vm-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let folder = option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from).join(name);
         fs::create_dir_all(&folder)?;
         Ok(Scratch(folder))
     }

@@ -8,30 +8,25 @@ use std::process::{Child, Command, Stdio};
 use crate::pot;
 use crate::support::jar::{Jar, Said, said, until};
 use crate::support::peer;
+use crate::support::short::Short;
 
 /// A dockerd of our own, for as long as this lives.
 struct Docker {
     host: String,
     daemon: Child,
     jar: Jar,
+    _short: Short,
 }
 
 impl Docker {
     fn new() -> Option<Docker> {
         let (dockerd, _) = (peer("dockerd")?, peer("docker")?);
         let jar = Jar::empty();
-        // A socket's path is short (unix(7)): not below target.
-        let host = format!("unix://{}", std::env::temp_dir().join(format!("onggi-volumes-{}.sock", std::process::id())).display());
-        let place = |name: &str| jar.root.join(name).display().to_string();
+        let short = Short::new();
+        let host = short.host();
         let log = std::fs::File::create(jar.root.join("log")).unwrap();
-        let daemon = Command::new(dockerd)
-            .args(["--data-root", &place("data"), "--exec-root", &place("exec"), "--pidfile", &place("pid"), "-H", &host])
-            .args(["--containerd-namespace", "onggi-volumes", "--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs"])
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("start dockerd");
-        let docker = Docker { host, daemon, jar };
+        let daemon = Command::new(dockerd).args(short.dockerd(&jar.root)).stdout(Stdio::null()).stderr(log).spawn().expect("start dockerd");
+        let docker = Docker { host, daemon, jar, _short: short };
         until("dockerd answers", || docker.says(&["version"]).code == 0);
         Some(docker)
     }

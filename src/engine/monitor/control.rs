@@ -3,7 +3,7 @@
 //!
 //! Who attaches is given pipes, and for a terminal its master: the bytes then flow without a word of protocol.
 //!
-//! See it: `ss -xlp | grep monitors`, `ls -l /run/onggi/monitors`. Read: unix(7), cmsg(3).
+//! See it: `ss -xlp | grep onggi-monitor`, `ls -l /run/onggi/monitors`. Read: unix(7), cmsg(3).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;

@@ -247,7 +247,7 @@ pub fn find(home: &Home, text: &str) -> Result<Network> {
             let error = Error::new(Class::NotFound, format!("find the network {text}"), format!("network {text} not found"));
             Err(match id::nearest(text, all.iter().map(|network| network.name.as_str())) {
                 Some(name) => error.hint(format!("did you mean {name}?")),
-                None => error.hint("`onggi network ls` lists those that there are, `onggi network create` makes one"),
+                None => error.hint("`onggi network ls` lists those that there are, `onggi network create` makes one; `onggi book 07`"),
             })
         }
     }

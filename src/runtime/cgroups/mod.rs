@@ -142,7 +142,7 @@ pub(crate) fn no_cgroup() -> Error {
 
 /// What to do when a user has no cgroup of their own.
 pub(crate) const DELEGATION: &str = "run it in a group that systemd hands over to you: `systemd-run --user --scope -p Delegate=yes onggi …`; \
-for all controllers, root sets `Delegate=yes` in a drop-in for user@.service (systemctl edit user@.service)";
+for all controllers, root sets `Delegate=yes` in a drop-in for user@.service (systemctl edit user@.service); `onggi book 03` tells more";
 
 #[cfg(test)]
 mod kernel_tests;
