@@ -60,12 +60,8 @@ fn port(text: &str) -> std::result::Result<(u16, u16), String> {
 impl Hooks for Network {
     fn create_runtime(&mut self, child: Pid) -> Result<()> {
         if users::in_user_namespace() {
-            let why = "the host's network is root's; chapter 12a has a way";
-            if !self.publish.is_empty() {
-                return Err(Error::new(Class::Denied, "publish a port", why));
-            }
-            eprintln!("{NAME}: the container has only the loopback device: {why}");
-            return Ok(());
+            let refused = Error::new(Class::Denied, "publish a port", "the host's network is root's; chapter 12a has a way");
+            return if self.publish.is_empty() { Ok(()) } else { Err(refused) };
         }
         let endpoint = Endpoint::connect(child, &self.publish)?;
         let inside = File::open(format!("/proc/{child}/ns/net")).doing(|| "open the container's network namespace".into())?;
@@ -75,7 +71,7 @@ impl Hooks for Network {
         Ok(())
     }
 
-    /// An ordinary user's container has nothing but this.
+    /// The loopback device. An ordinary user's container has no other: there is a bridge for who is root of the host's network.
     fn create_container(&self, _root: BorrowedFd) -> Result<()> {
         let lo = if_nametoindex("lo").and_then(|lo| request(libc::RTM_NEWLINK, 0, &[link(lo, libc::IFF_UP)]));
         lo.doing(|| "switch the loopback device on".into())

@@ -89,9 +89,9 @@ impl Volume {
         let source = if self.is_named { steps::folder("volumes")?.join(&self.source) } else { self.source.clone() };
         // A link on the way to the target is the image's author's, not ours: the kernel resolves it as if `root` were `/`
         // (openat2(2), RESOLVE_IN_ROOT).
-        let place = match source.is_file() {
-            true => path::make_file_in(root, &self.target, 0o644).doing(doing)?,
-            false => path::make_dirs_in(root, &self.target, 0o755).doing(doing)?,
+        let place = match self.is_named || source.is_dir() {
+            true => path::make_dirs_in(root, &self.target, 0o755).doing(doing)?,
+            false => path::make_file_in(root, &self.target, 0o644).doing(doing)?,
         };
         if self.is_named && !source.exists() {
             fill(&source, &place)?;

@@ -87,8 +87,8 @@ fn main() {
 
 /// The bit of a capability: its number is its place in the list.
 fn capability(name: &str) -> std::result::Result<u64, String> {
-    let plain = name.strip_prefix("CAP_").unwrap_or(name);
-    let number = CAPABILITIES.iter().position(|known| *known == plain);
+    let name = name.to_uppercase();
+    let number = CAPABILITIES.iter().position(|known| *known == name.strip_prefix("CAP_").unwrap_or(&name));
     number.map(|number| 1 << number).ok_or_else(|| "no capability has this name, see capabilities(7)".into())
 }
 
@@ -121,7 +121,7 @@ impl Hooks for Security {
 
 /// Takes away all capabilities but those whose bits are in `kept`.
 fn drop_capabilities(kept: u64) -> SysResult<()> {
-    for number in 0..CAPABILITIES.len() as u32 {
+    for number in 0..64 {
         // What has left the bounding set no execve(2) brings back, not even of root's or of a file with set-user-ID.
         if kept & 1 << number == 0 && in_bounding_set(number) == Some(true) {
             drop_from_bounding_set(number)?;

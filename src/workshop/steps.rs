@@ -64,7 +64,8 @@ pub fn main<T: Parser>(name: &str, act: impl FnOnce(T) -> Result<i32>) -> ! {
 
 /// Says why not, in one line. Answers the exit code: 125 is for our own failures, 126 and 127 are for the command's, as in a shell.
 pub fn tell(name: &str, error: &Error) -> i32 {
-    eprintln!("{name}: {}", error.one_line());
+    // What a library says to a file may go on with the file.
+    eprintln!("{name}: {}", error.one_line().lines().next().unwrap_or_default());
     error.exit_code().into()
 }
 
