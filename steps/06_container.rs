@@ -4,149 +4,51 @@
 //! See it: `ps -eo pid,ppid,sid,args --forest | grep step-06`, `cat /run/onggi-steps/containers/web/state.json`
 //! Read: pid_namespaces(7), wait(2), signal(7), pidfd_open(2), setsid(2), flock(2)
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io::{self, PipeReader, PipeWriter, Read, Write, pipe};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd;
 use std::process::exit;
 use std::thread;
 
-use clap::{Args, Parser, Subcommand};
-use nix::sched::CloneFlags;
+use clap::Args;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, sethostname, setsid};
-use onggi::cli::limits::LimitArgs;
 use onggi::engine::{home::Home, members, rootless};
-use onggi::error::{Class, Doing, Error, Result};
-use onggi::id;
-use onggi::image::manifest::ContainerConfig;
-use onggi::image::snapshot::{self, Prepared};
-use onggi::runtime::cgroups::{self, Place};
+use onggi::error::{Doing, Result};
 use onggi::runtime::{own_program, users};
-use onggi::sys::process::{Clone, Forked, clone3, pidfd_open, pidfd_send_signal, set_name, start_time};
+use onggi::sys::process::{Clone, Forked, clone3, pidfd_send_signal, set_name, start_time};
 use onggi::sys::watch;
-use onggi::workshop::steps::{self, Group, Hooks};
-use serde::{Deserialize, Serialize};
+use onggi::workshop::steps::container::{Container, create};
+use onggi::workshop::steps::state::{self, State, folder};
+use onggi::workshop::steps::words::{Later, Nothing, Request, Run};
+use onggi::workshop::steps::{self, Hooks};
 
 pub const NAME: &str = env!("CARGO_BIN_NAME");
 
-/// What is asked for.
-#[derive(Parser)]
-#[command(infer_long_args = true)]
-enum Request {
-    /// Run a command in a container
-    Run(Box<Run>),
-    #[command(flatten)]
-    Later(Later),
-}
-
-/// What is asked for once there are containers.
-#[derive(Subcommand)]
-pub enum Later {
-    /// List the containers
-    Ps,
-    /// Show what a container has written
-    Logs { name: String },
-    /// End a container: SIGTERM, and SIGKILL for who doesn't listen
-    Stop {
-        /// Seconds between the two
-        #[arg(short, long, default_value_t = 10)]
-        time: u16,
-        name: String,
-    },
-    /// Remove a container that has ended
-    Rm { name: String },
-}
-
-#[derive(Args)]
-pub struct Run {
-    /// Leave it to its monitor, and come back
-    #[arg(short, long)]
-    detach: bool,
-    #[arg(long)]
-    name: Option<String>,
-    /// Remove it when it has ended
-    #[arg(long)]
-    rm: bool,
-    #[command(flatten)]
-    limits: LimitArgs,
-    /// An image in the OCI's layout: a folder, or an archive of one
-    pub image: PathBuf,
-    /// What to run instead of what the image says
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
-}
-
-/// What the monitor and the child need to know.
-struct Container {
-    name: String,
-    folder: PathBuf,
-    command: Vec<String>,
-    config: ContainerConfig,
-    prepared: Prepared,
-    group: Group,
-    remove: bool,
-}
-
 fn main() {
-    main_of(|request| match request {
-        Request::Run(wanted) => run(&wanted, &mut ()),
-        Request::Later(wanted) => later(wanted),
-    })
+    steps::main(NAME, act::<Nothing>)
 }
 
-/// Reads what is asked for, does it, and ends with the exit code.
-pub fn main_of<R: Parser>(act: impl FnOnce(R) -> Result<i32>) -> ! {
-    let code = steps::begin(NAME).and_then(act).unwrap_or_else(|error| steps::tell(NAME, &error));
-    rootless::leave();
-    exit(code)
-}
-
-pub fn later(wanted: Later) -> Result<i32> {
-    match wanted {
-        Later::Ps => list(),
-        Later::Logs { name } => logs(&name),
-        Later::Stop { time, name } => stop(&name, time),
-        Later::Rm { name } => remove(&name),
+pub fn act<More: Args + Hooks>(request: Request<More>) -> Result<i32> {
+    match request {
+        Request::Run(mut wanted) => run(&mut wanted),
+        Request::Later(Later::Ps) => state::list(),
+        Request::Later(Later::Logs { name }) => logs(&name),
+        Request::Later(Later::Stop { time, name }) => stop(&name, time),
+        Request::Later(Later::Rm { name }) => state::remove(NAME, &name),
     }
 }
 
 /// Answers the command's exit code, or 0 as soon as it runs in the background.
-pub fn run(wanted: &Run, hooks: &mut dyn Hooks) -> Result<i32> {
+fn run<More: Args + Hooks>(wanted: &mut Run<More>) -> Result<i32> {
     // PID 1 is going to be this program, in reach of who is root inside: nobody may write to its file (CVE-2019-5736).
     own_program::protect()?;
     set_name(c"monitor");
     signals().thread_block().doing(|| "block signals".into())?;
-    let container = create(wanted)?;
-    if wanted.detach { detach(container, hooks) } else { watch(container, hooks, || Ok(())) }
-}
-
-/// Takes the name, and makes all that is on disk.
-fn create(wanted: &Run) -> Result<Container> {
-    let image = steps::image(&wanted.image)?;
-    let config = image.config.config;
-    let command = [config.entrypoint.clone(), if wanted.command.is_empty() { config.cmd.clone() } else { wanted.command.clone() }].concat();
-    if command.is_empty() {
-        return Err(Error::invalid("run the image", "it has no command, and none is given"));
-    }
-    let id = id::random()?;
-    let name = wanted.name.clone().unwrap_or(id::short(&id).into());
-    let folder = folder(&name)?;
-    // mkdir(2) makes it or finds it: of two who want the name, one gets it.
-    DirBuilder::new().mode(0o700).create(&folder).doing(|| format!("use the name {name}"))?;
-    let made = snapshot::prepare(&image.layers, &folder)
-        .and_then(|prepared| Ok((prepared, steps::limit(&wanted.limits, &format!("{NAME}-{}", id::short(&id)))?)));
-    let (prepared, group) = made.inspect_err(|_| drop(fs::remove_dir_all(&folder)))?;
-    Ok(Container { name, folder, command, config, prepared, group, remove: wanted.rm })
-}
-
-/// A container's folder.
-fn folder(name: &str) -> Result<PathBuf> {
-    id::check_name(name)?;
-    Ok(steps::folder("containers")?.join(name))
+    let container = create(NAME, wanted)?;
+    if wanted.detach { detach(container, &mut wanted.more) } else { watch(container, &mut wanted.more, || Ok(())) }
 }
 
 /// Leaves the container to a monitor, and comes back when it runs. Answers 0, or what the monitor ended with instead.
@@ -228,7 +130,7 @@ fn watch(container: Container, hooks: &mut dyn Hooks, started: impl FnOnce() -> 
 fn begin(container: &Container, hooks: &mut dyn Hooks) -> Result<(Pid, Option<[PipeReader; 2]>)> {
     let make = || pipe().doing(|| "make a pipe".into());
     let ((stdout, out), (stderr, err), (mut ready, teller), (go, mut gate)) = (make()?, make()?, make()?, make()?);
-    let child = isolate(container, hooks, go, [out, err, teller])?;
+    let child = steps::isolate(NAME, &container.group, || inside(container, hooks, go, [out, err, teller]))?;
     let hooked = hooks.create_runtime(child).and_then(|()| gate.write_all(b"1").doing(|| "let the child go on".into()));
     if let Err(why) = hooked {
         kill(child, Signal::SIGKILL).and_then(|()| waitpid(child, None)).doing(|| "end the child".into())?;
@@ -245,19 +147,6 @@ fn keep(mut from: PipeReader, mut log: File, mut output: impl Write) {
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         let _ = log.write_all(&buffer[..count]);
         let _ = output.write_all(&buffer[..count]).and_then(|()| output.flush());
-    }
-}
-
-/// Makes a child whose namespaces are its own, and PID 1 in them.
-fn isolate(container: &Container, hooks: &dyn Hooks, go: PipeReader, output: [PipeWriter; 3]) -> Result<Pid> {
-    let mut kinds = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNET;
-    kinds |= CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC;
-    // With v2 it is born in its group, those of v1 it enters by itself.
-    let group = container.group.birthplace()?;
-    let plan = Clone { flags: kinds.bits() as u64, cgroup: group.as_ref().map(|group| group.as_fd()) };
-    match clone3(&plan).doing(|| "make namespaces".into())? {
-        Forked::Parent { pid, .. } => Ok(Pid::from_raw(pid)),
-        Forked::Child => exit(inside(container, hooks, go, output).unwrap_or_else(|error| steps::tell(NAME, &error))),
     }
 }
 
@@ -315,53 +204,6 @@ fn signals() -> SigSet {
     [SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2].into_iter().collect()
 }
 
-/// What is known of a container, in its folder. A PID is written down with its start time: once it is somebody else's, they differ.
-#[derive(Serialize, Deserialize)]
-struct State {
-    pid: i32,
-    start_time: u64,
-    command: Vec<String>,
-    /// Of a container that has ended.
-    exit_code: Option<i32>,
-    cgroup: Option<Place>,
-}
-
-impl State {
-    fn load(folder: &Path) -> Result<State> {
-        let missing = |_| Error::new(Class::NotFound, "find the container", format!("there is no {}", folder.display()));
-        let bytes = fs::read(folder.join("state.json")).map_err(missing)?;
-        serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("read the state in {}", folder.display()), e.to_string()))
-    }
-
-    /// Written aside, and renamed over the old one: who reads gets the one or the other, and never a half.
-    fn save(&self, folder: &Path) -> Result<()> {
-        let aside = folder.join("state.new");
-        let text = serde_json::to_string(self).map_err(|e| Error::invalid("write the state", e.to_string()))?;
-        fs::write(&aside, text).and_then(|()| fs::rename(&aside, folder.join("state.json"))).doing(|| "write the state".into())
-    }
-
-    /// A handle on the first process, if that is still alive. Unlike its PID, it will never mean another (pidfd_open(2)).
-    fn process(&self) -> Option<OwnedFd> {
-        let handle = pidfd_open(self.pid).ok()?;
-        (self.exit_code.is_none() && start_time(self.pid) == Some(self.start_time)).then_some(handle)
-    }
-}
-
-fn list() -> Result<i32> {
-    println!("{:<20} {:<12} {:<8} COMMAND", "NAME", "STATUS", "PID");
-    for entry in fs::read_dir(steps::folder("containers")?).into_iter().flatten().flatten() {
-        let Ok(state) = State::load(&entry.path()) else { continue };
-        let status = match (state.exit_code, state.process()) {
-            (None, Some(_)) => "Up".into(),
-            // Killed, and so its container with it.
-            (None, None) => "Dead".into(),
-            (Some(code), _) => format!("Exited ({code})"),
-        };
-        println!("{:<20} {status:<12} {:<8} {}", entry.file_name().display(), state.pid, state.command.join(" "));
-    }
-    Ok(0)
-}
-
 fn logs(name: &str) -> Result<i32> {
     State::load(&folder(name)?)?;
     let mut log = File::open(folder(name)?.join("log")).doing(|| "open the log".into())?;
@@ -380,20 +222,6 @@ fn stop(name: &str, seconds: u16) -> Result<i32> {
     }
     // The monitor still has to write down how it ended, or to remove it all.
     let _ = File::open(folder.join("lock")).and_then(|lock| lock.lock());
-    println!("{name}");
-    Ok(0)
-}
-
-fn remove(name: &str) -> Result<i32> {
-    let folder = folder(name)?;
-    let state = State::load(&folder)?;
-    let doing = || format!("remove {name}");
-    if File::open(folder.join("lock")).doing(doing)?.try_lock().is_err() {
-        return Err(Error::new(Class::Conflict, doing(), format!("it runs; first do: {NAME} stop {name}")));
-    }
-    // What a killed monitor has left; otherwise it is gone.
-    state.cgroup.as_ref().map_or(Ok(()), cgroups::remove)?;
-    fs::remove_dir_all(folder).doing(doing)?;
     println!("{name}");
     Ok(0)
 }

@@ -9,11 +9,10 @@
 pub mod container;
 
 use std::fs::{self, File};
-use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use clap::{Args, Parser};
-use container::{Later, NAME, Run};
+use clap::Args;
+use container::NAME;
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
@@ -28,7 +27,7 @@ use onggi::workshop::steps::{self, Hooks};
 
 /// The switch that all containers of the steps are plugged into; its own end is their way out.
 const BRIDGE: &str = "steps0";
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+const GATEWAY: [u8; 4] = [10, 77, 0, 1];
 
 // What libc lacks of <linux/if_link.h> and <linux/veth.h>.
 const IFLA_INFO_KIND: u16 = 1;
@@ -36,24 +35,6 @@ const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
 /// To make something, and not to find it there already.
 const NEW: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
-
-/// What is asked for.
-#[derive(Parser)]
-#[command(infer_long_args = true)]
-enum Request {
-    /// Run a command in a container
-    Run(Box<More>),
-    #[command(flatten)]
-    Later(Later),
-}
-
-#[derive(Args)]
-struct More {
-    #[command(flatten)]
-    network: Network,
-    #[command(flatten)]
-    run: Run,
-}
 
 /// What this step adds to a container.
 #[derive(Args)]
@@ -66,10 +47,7 @@ pub struct Network {
 }
 
 fn main() {
-    container::main_of(|request| match request {
-        Request::Run(mut wanted) => container::run(&wanted.run, &mut wanted.network),
-        Request::Later(wanted) => container::later(wanted),
-    })
+    steps::main(NAME, container::act::<Network>)
 }
 
 /// `8080:80`
@@ -82,15 +60,10 @@ fn port(text: &str) -> std::result::Result<(u16, u16), String> {
 impl Hooks for Network {
     fn create_runtime(&mut self, child: Pid) -> Result<()> {
         if users::in_user_namespace() {
-            let why = "the host's network is root's; chapter 12a has a way";
-            if !self.publish.is_empty() {
-                return Err(Error::new(Class::Denied, "publish a port", why));
-            }
-            eprintln!("{NAME}: the container has only the loopback device: {why}");
-            return Ok(());
+            let refused = Error::new(Class::Denied, "publish a port", "the host's network is root's; chapter 12a has a way");
+            return if self.publish.is_empty() { Ok(()) } else { Err(refused) };
         }
         let endpoint = Endpoint::connect(child, &self.publish)?;
-        // A netlink socket belongs to the namespace in which it is opened.
         let inside = File::open(format!("/proc/{child}/ns/net")).doing(|| "open the container's network namespace".into())?;
         let settled = within_network(inside.as_fd(), || endpoint.settle()).doing(|| "enter the container's network".into())?;
         settled.doing(|| "give the container its address".into())?;
@@ -98,9 +71,10 @@ impl Hooks for Network {
         Ok(())
     }
 
-    /// An ordinary user's container has nothing but this.
+    /// The loopback device. An ordinary user's container has no other: there is a bridge for who is root of the host's network.
     fn create_container(&self, _root: BorrowedFd) -> Result<()> {
-        if_nametoindex("lo").and_then(switch_on).doing(|| "switch the loopback device on".into())
+        let lo = if_nametoindex("lo").and_then(|lo| request(libc::RTM_NEWLINK, 0, &[link(lo, libc::IFF_UP)]));
+        lo.doing(|| "switch the loopback device on".into())
     }
 
     fn poststop(&mut self) {
@@ -116,58 +90,44 @@ impl Endpoint {
     /// Connects the network namespace of the process `pid` with the bridge, and publishes ports: the host's, and the container's.
     fn connect(pid: Pid, ports: &[(u16, u16)]) -> Result<Endpoint> {
         fs::write("/proc/sys/net/ipv4/ip_forward", "1").doing(|| "have the kernel pass on packets that are for others".into())?;
-        let locked = lock()?;
-        let number = bridge().and_then(|()| cable(pid));
-        if number.is_err() {
-            remove_unused_bridge();
-        }
-        drop(locked);
-        let endpoint = Endpoint(number.doing(|| format!("connect the container with the bridge {BRIDGE}"))?);
+        // Dropped, should something fail, it undoes what has been done.
+        let mut endpoint = Endpoint(0);
+        // Who leaves last removes the bridge: nobody is to be plugged into it in that moment.
+        let held = steps::hold("network")?;
+        endpoint.0 = bridge().and_then(|()| cable(pid)).doing(|| format!("connect the container with the bridge {BRIDGE}"))?;
+        drop(held);
         translate(endpoint.0, ports)?;
         Ok(endpoint)
     }
 
     /// On the container's side: the cable's end gets the address, and all that isn't near goes to the gateway.
     fn settle(&self) -> nix::Result<()> {
-        give("eth0", address(self.0))?;
+        give("eth0", [10, 77, 0, self.0])?;
         // struct rtmsg: family, length of the prefix (none: everywhere), …, table, origin, scope, type.
         let route = vec![libc::AF_INET as u8, 0, 0, 0, libc::RT_TABLE_MAIN, libc::RTPROT_BOOT, 0, libc::RTN_UNICAST, 0, 0, 0, 0];
-        request(libc::RTM_NEWROUTE, NEW, &[route, attribute(libc::RTA_GATEWAY, &GATEWAY.octets())])
+        request(libc::RTM_NEWROUTE, NEW, &[route, attribute(libc::RTA_GATEWAY, &GATEWAY)])
     }
 }
 
 impl Drop for Endpoint {
     fn drop(&mut self) {
-        let _locked = lock();
-        let _ = remove(&cable_name(self.0));
-        remove_unused_bridge();
-        let name = cable_name(self.0);
+        let (_held, name) = (steps::hold("network"), cable_name(self.0));
+        let _ = remove(&name);
+        if (2..=254).all(|number| if_nametoindex(&*cable_name(number)).is_err()) {
+            let _ = remove(BRIDGE);
+        }
         let mut batch = Batch::new(&name);
         batch.delete_table();
         let _ = nft::open().map(|socket| batch.commit(&socket));
     }
 }
 
-/// One at a time: who leaves last removes the bridge, and in that moment nobody else is to be plugged in.
-fn lock() -> Result<File> {
-    let folder = steps::folder("")?;
-    let doing = || format!("lock {}", folder.display());
-    let file = File::open(&folder).doing(doing)?;
-    file.lock().doing(doing).map(|()| file)
-}
-
-/// Makes the bridge, switches it on and gives it the gateway's address, unless all that has been done.
+/// Makes the bridge, and gives it the gateway's address. Both may be done twice.
 fn bridge() -> nix::Result<()> {
     let kind = attribute(libc::IFLA_LINKINFO, &attribute(IFLA_INFO_KIND, b"bridge"));
     match request(libc::RTM_NEWLINK, NEW, &[link(0, 0), attribute(libc::IFLA_IFNAME, BRIDGE.as_bytes()), kind]) {
-        Err(Errno::EEXIST) => Ok(()),
-        made => made.and_then(|()| give(BRIDGE, GATEWAY)),
-    }
-}
-
-fn remove_unused_bridge() {
-    if (2..=254).all(|number| if_nametoindex(&*cable_name(number)).is_err()) {
-        let _ = remove(BRIDGE);
+        Ok(()) | Err(Errno::EEXIST) => give(BRIDGE, GATEWAY),
+        refused => refused,
     }
 }
 
@@ -192,20 +152,12 @@ fn cable_name(number: u8) -> String {
     format!("{BRIDGE}.{number}")
 }
 
-fn address(number: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 77, 0, number)
-}
-
 /// Gives a link an address in a network of 256, and switches it on.
-fn give(name: &str, address: Ipv4Addr) -> nix::Result<()> {
+fn give(name: &str, address: [u8; 4]) -> nix::Result<()> {
     let index = if_nametoindex(name)?;
     // struct ifaddrmsg: family, length of the prefix, flags, scope, index.
     let about = [[libc::AF_INET as u8, 24, 0, 0], index.to_ne_bytes()].concat();
-    request(libc::RTM_NEWADDR, NEW, &[about, attribute(libc::IFA_LOCAL, &address.octets())])?;
-    switch_on(index)
-}
-
-fn switch_on(index: u32) -> nix::Result<()> {
+    request(libc::RTM_NEWADDR, libc::NLM_F_CREATE | libc::NLM_F_REPLACE, &[about, attribute(libc::IFA_LOCAL, &address)])?;
     request(libc::RTM_NEWLINK, 0, &[link(index, libc::IFF_UP)])
 }
 
@@ -249,7 +201,7 @@ fn link(index: u32, flags: i32) -> Vec<u8> {
 /// The rules of one container, in a table of its own (nft(8), "NAT STATEMENTS"): what it sends into the world has the host's address as its
 /// source, and what comes to a published port of the host has the container's address as its destination.
 fn translate(number: u8, ports: &[(u16, u16)]) -> Result<()> {
-    let (table, bridge, own) = (cable_name(number), ifname(BRIDGE), address(number).octets());
+    let (table, bridge, own) = (cable_name(number), ifname(BRIDGE), [10, 77, 0, number]);
     let ports: Vec<_> = ports.iter().map(|(outer, inner)| (outer.to_be_bytes(), inner.to_be_bytes())).collect();
     let header = |base, offset, length| Expression::Payload { base, offset, length, word: 0 };
     let is = |value| Expression::Equal { word: 0, value };
@@ -266,8 +218,8 @@ fn translate(number: u8, ports: &[(u16, u16)]) -> Result<()> {
         let to_host = [Expression::DestinationType { word: 0 }, is(&[libc::RTN_LOCAL, 0, 0, 0])];
         let tcp = [Expression::Meta { key: Meta::L4Proto, word: 0 }, is(&[libc::IPPROTO_TCP as u8]), header(Base::Transport, 2, 2), is(outer)];
         let target = [Expression::Immediate { word: 0, value: &own }, Expression::Immediate { word: 1, value: inner }];
-        let change = [Expression::Dnat { family: libc::NFPROTO_IPV4 as u8, address: 0, port: 1 }];
-        let rule = [&ipv4[..], &to_host, &tcp, &target, &change].concat();
+        let change = Expression::Dnat { family: libc::NFPROTO_IPV4 as u8, address: 0, port: 1 };
+        let rule = [&ipv4[..], &to_host, &tcp, &target, &[change]].concat();
         // What comes from elsewhere, and what the host's own programs send.
         for (chain, place) in [("in", Place::Prerouting), ("own", Place::Output)] {
             batch.chain(chain, Some(&Hook { kind: "nat", place, priority: -100 }));

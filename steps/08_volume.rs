@@ -15,32 +15,14 @@ use std::os::unix::fs::{MetadataExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use bridge::Network;
-use bridge::container::{self, Later, Run};
-use clap::{Args, Parser};
+use bridge::container::{self, NAME};
+use clap::Args;
 use nix::unistd::Pid;
 use onggi::error::{Doing, Error, Result};
 use onggi::id;
 use onggi::sys::mount::{self, Attributes, MOUNT_ATTR_RDONLY};
 use onggi::sys::path;
 use onggi::workshop::steps::{self, Hooks};
-
-/// What is asked for.
-#[derive(Parser)]
-#[command(infer_long_args = true)]
-enum Request {
-    /// Run a command in a container
-    Run(Box<More>),
-    #[command(flatten)]
-    Later(Later),
-}
-
-#[derive(Args)]
-struct More {
-    #[command(flatten)]
-    volumes: Volumes,
-    #[command(flatten)]
-    run: Run,
-}
 
 /// What this step adds to a container.
 #[derive(Args)]
@@ -53,10 +35,7 @@ pub struct Volumes {
 }
 
 fn main() {
-    container::main_of(|request| match request {
-        Request::Run(mut wanted) => container::run(&wanted.run, &mut wanted.volumes),
-        Request::Later(wanted) => container::later(wanted),
-    })
+    steps::main(NAME, container::act::<Volumes>)
 }
 
 impl Hooks for Volumes {
@@ -110,9 +89,9 @@ impl Volume {
         let source = if self.is_named { steps::folder("volumes")?.join(&self.source) } else { self.source.clone() };
         // A link on the way to the target is the image's author's, not ours: the kernel resolves it as if `root` were `/`
         // (openat2(2), RESOLVE_IN_ROOT).
-        let place = match source.is_file() {
-            true => path::make_file_in(root, &self.target, 0o644).doing(doing)?,
-            false => path::make_dirs_in(root, &self.target, 0o755).doing(doing)?,
+        let place = match self.is_named || source.is_dir() {
+            true => path::make_dirs_in(root, &self.target, 0o755).doing(doing)?,
+            false => path::make_file_in(root, &self.target, 0o644).doing(doing)?,
         };
         if self.is_named && !source.exists() {
             fill(&source, &place)?;

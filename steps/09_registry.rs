@@ -22,54 +22,48 @@ use onggi::image::manifest::{Descriptor, Manifest};
 use onggi::image::platform;
 use onggi::image::reference::Reference;
 use onggi::image::resolve::ManifestOrIndex;
-use onggi::workshop::steps;
+use onggi::workshop::steps::{self, Hooks, words};
 use serde::de::DeserializeOwned;
 use volume::Volumes;
-use volume::bridge::container::{self, Later, Run};
+use volume::bridge::container::{self, NAME};
 
 /// What may stand behind a tag: an index for several kinds of machines, or the manifest for one.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
 
-/// What is asked for.
+/// What is asked for; `More` are the options that a step adds.
 #[derive(Parser)]
 #[command(infer_long_args = true)]
-enum Request {
-    /// Run a command in a container
-    Run(Box<More>),
+pub enum Request<More: Args> {
     /// Fetch an image from a registry
     Pull { name: String },
     #[command(flatten)]
-    Later(Later),
-}
-
-#[derive(Args)]
-struct More {
-    #[command(flatten)]
-    volumes: Volumes,
-    #[command(flatten)]
-    run: Run,
+    Before(words::Request<More>),
 }
 
 fn main() {
-    container::main_of(|request| match request {
-        Request::Run(mut wanted) => {
-            wanted.run.image = find(&wanted.run.image)?;
-            container::run(&wanted.run, &mut wanted.volumes)
-        }
+    steps::main(NAME, act::<Volumes>)
+}
+
+pub fn act<More: Args + Hooks>(request: Request<More>) -> Result<i32> {
+    match request {
         Request::Pull { name } => show(&name),
-        Request::Later(wanted) => container::later(wanted),
-    })
+        Request::Before(words::Request::Run(mut wanted)) => {
+            wanted.image = find(&wanted.image)?;
+            container::act(words::Request::Run(wanted))
+        }
+        Request::Before(other) => container::act(other),
+    }
 }
 
 /// Pulls, and says where the layout is.
-pub fn show(name: &str) -> Result<i32> {
+fn show(name: &str) -> Result<i32> {
     println!("{}", pull(&Reference::parse(name)?)?.display());
     Ok(0)
 }
 
 /// A layout as it is; of what is none, but has a registry in its name, the layout that it was or is now pulled into.
-pub fn find(image: &Path) -> Result<PathBuf> {
+fn find(image: &Path) -> Result<PathBuf> {
     let name = image.to_string_lossy();
     match Reference::parse(&name) {
         Ok(reference) if !image.exists() && reference.registry != "docker.io" => {

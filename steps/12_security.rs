@@ -11,7 +11,7 @@ mod registry;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use clap::{Args, Parser};
+use clap::Args;
 use nix::unistd::Pid;
 use onggi::error::{Doing, Result};
 use onggi::sys::SysResult;
@@ -20,9 +20,9 @@ use onggi::sys::mount::{Attributes, MOUNT_ATTR_RDONLY, clone_tree, mount_setattr
 use onggi::sys::path;
 use onggi::sys::process::no_new_privileges;
 use onggi::sys::seccomp::{Instruction, set_mode_filter};
-use onggi::workshop::steps::Hooks;
+use onggi::workshop::steps::{self, Hooks};
 use registry::volume::Volumes;
-use registry::volume::bridge::container::{self, Later, Run};
+use registry::volume::bridge::container::NAME;
 
 /// The capabilities, in the order of their numbers (<linux/capability.h>).
 #[rustfmt::skip]
@@ -68,26 +68,6 @@ const MASKED: [&str; 12] = [
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// What is asked for.
-#[derive(Parser)]
-#[command(infer_long_args = true)]
-enum Request {
-    /// Run a command in a container
-    Run(Box<More>),
-    /// Fetch an image from a registry
-    Pull { name: String },
-    #[command(flatten)]
-    Later(Later),
-}
-
-#[derive(Args)]
-struct More {
-    #[command(flatten)]
-    security: Security,
-    #[command(flatten)]
-    run: Run,
-}
-
 /// What this step adds to a container.
 #[derive(Args)]
 struct Security {
@@ -102,20 +82,13 @@ struct Security {
 }
 
 fn main() {
-    container::main_of(|request| match request {
-        Request::Run(mut wanted) => {
-            wanted.run.image = registry::find(&wanted.run.image)?;
-            container::run(&wanted.run, &mut wanted.security)
-        }
-        Request::Pull { name } => registry::show(&name),
-        Request::Later(wanted) => container::later(wanted),
-    })
+    steps::main(NAME, registry::act::<Security>)
 }
 
 /// The bit of a capability: its number is its place in the list.
 fn capability(name: &str) -> std::result::Result<u64, String> {
-    let plain = name.strip_prefix("CAP_").unwrap_or(name);
-    let number = CAPABILITIES.iter().position(|known| *known == plain);
+    let name = name.to_uppercase();
+    let number = CAPABILITIES.iter().position(|known| *known == name.strip_prefix("CAP_").unwrap_or(&name));
     number.map(|number| 1 << number).ok_or_else(|| "no capability has this name, see capabilities(7)".into())
 }
 
@@ -148,7 +121,7 @@ impl Hooks for Security {
 
 /// Takes away all capabilities but those whose bits are in `kept`.
 fn drop_capabilities(kept: u64) -> SysResult<()> {
-    for number in 0..CAPABILITIES.len() as u32 {
+    for number in 0..64 {
         // What has left the bounding set no execve(2) brings back, not even of root's or of a file with set-user-ID.
         if kept & 1 << number == 0 && in_bounding_set(number) == Some(true) {
             drop_from_bounding_set(number)?;

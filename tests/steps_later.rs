@@ -22,8 +22,7 @@ mod volume;
 #[test]
 fn each_step_fits_on_some_pages_and_says_how_to_try_it() {
     for (step, _, text) in place::STEPS {
-        let lines = text.lines().filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with("//")).count();
-        assert!(lines <= 215, "{step}: {lines} lines of code");
+        assert!(text.lines().count() <= 235, "{step}: {} lines", text.lines().count());
         let head: Vec<&str> = text.lines().skip_while(|line| *line != "//!").skip(1).take(3).collect();
         for (line, begin) in head.iter().zip(["//! Try it: `", "//! See it: `", "//! Read: "]) {
             assert!(line.starts_with(begin), "{step}: {line}");

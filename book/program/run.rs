@@ -13,6 +13,9 @@ use crate::pages::console::{self, Typed};
 use crate::pages::fences::lines;
 use crate::{chapter, chapters, vm};
 
+/// Seconds for one chapter: far more than any takes.
+const PATIENCE: &str = "240";
+
 /// Ends the output of a command.
 pub const MARK: &str = "\u{1}end of the command\u{1}";
 
@@ -111,7 +114,9 @@ fn printed(root: &Path, bin: &Path, blocks: &[Block]) -> Result<Option<Vec<Vec<S
 /// What each command printed here, and what the shell said at its end.
 fn session(root: &Path, bin: &Path, commands: &[&Typed]) -> Result<Vec<String>, String> {
     let says = |e: std::io::Error| format!("cannot run the book's commands: {e}");
-    let mut shell = Command::new("bash")
+    // timeout(1) ends what hangs, and all that it started.
+    let mut shell = Command::new("timeout")
+        .args(["--kill-after", "5", PATIENCE, "bash"])
         .arg(root.join("book/program/lane.sh"))
         .arg(bin)
         .args(["bash", "--norc", "-s"])
@@ -136,7 +141,7 @@ fn session(root: &Path, bin: &Path, commands: &[&Typed]) -> Result<Vec<String>, 
 fn script(commands: &[&Typed]) -> String {
     let mut script = String::from(
         "exec 2>&1\nmkfifo /tmp/.to-student /tmp/.from-student\nchmod 666 /tmp/.to-student /tmp/.from-student\n\
-         su-student bash --norc -s </tmp/.to-student &\nexec 7>/tmp/.to-student 8<>/tmp/.from-student\n",
+         su-student bash --norc -s </tmp/.to-student & disown\nexec 7>/tmp/.to-student 8<>/tmp/.from-student\n",
     );
     for Typed { prompt, command, .. } in commands {
         // In braces, and with nothing to read: a command that reads would take the rest of the script.

@@ -22,7 +22,7 @@ use super::{cgroups, hooks, labels, mounts, namespaces, pid_file, rdt, seccomp, 
 use crate::clock;
 use crate::error::{Class, Doing, Error, Result};
 use crate::sys::call::fault;
-use crate::sys::{fd, process};
+use crate::sys::{fd, process, watch};
 
 /// What is to be created, and the choices that are not in config.json.
 pub struct Request<'a> {
@@ -156,8 +156,12 @@ pub fn create(store: &Store, mut request: Request) -> Result<Created> {
     let ours = pair.ours()?;
     // Should it have ended already, then it has said why.
     let _ = ours.tell(&Message::Go);
-    if let Some(work) = request.meanwhile {
-        work(pid)?;
+    if let Some(work) = request.meanwhile
+        && let Err(e) = work(pid)
+    {
+        // A child that ended meanwhile has no namespaces any more, which the work may have stumbled over: what the child says is the reason.
+        let has_ended = making.child.as_ref().is_some_and(|child| watch::wait_readable(child.as_fd(), Some(0)).unwrap_or(false));
+        return Err(if has_ended { attend(&ours, &making).err().unwrap_or(e) } else { e });
     }
     let warnings = attend(&ours, &making)?;
     if let Some(file) = &making.record.pid_file {

@@ -3,6 +3,10 @@
 //!
 //! See it: `steps/`, `ls -l /run/onggi-steps`. Read: the book, chapters 01 to 05.
 
+pub mod container;
+pub mod state;
+pub mod words;
+
 use std::fs::{DirBuilder, File};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,6 +28,7 @@ use crate::image::{load, store::Store};
 use crate::runtime::cgroups::{self, Place};
 use crate::runtime::spec::{Linux, Spec};
 use crate::runtime::{default_spec, devices, mounts, rootfs, users};
+use crate::sys::namespace::{CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS, unshare};
 use crate::sys::process;
 
 /// Where programs are, for images that don't say.
@@ -50,9 +55,17 @@ fn first_words(e: &clap::Error) -> String {
     part.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// Reads what is asked for, does it, and ends with the exit code.
+pub fn main<T: Parser>(name: &str, act: impl FnOnce(T) -> Result<i32>) -> ! {
+    let code = begin(name).and_then(act).unwrap_or_else(|error| tell(name, &error));
+    rootless::leave();
+    std::process::exit(code)
+}
+
 /// Says why not, in one line. Answers the exit code: 125 is for our own failures, 126 and 127 are for the command's, as in a shell.
 pub fn tell(name: &str, error: &Error) -> i32 {
-    eprintln!("{name}: {}", error.one_line());
+    // What a library says to a file may go on with the file.
+    eprintln!("{name}: {}", error.one_line().lines().next().unwrap_or_default());
     error.exit_code().into()
 }
 
@@ -66,6 +79,15 @@ pub fn folder(name: impl AsRef<Path>) -> Result<PathBuf> {
     let folder = Path::new(&parent).join("onggi-steps").join(name);
     DirBuilder::new().recursive(true).mode(0o700).create(&folder).doing(|| format!("make {}", folder.display()))?;
     Ok(folder)
+}
+
+/// Holds one of these folders until dropped (flock(2)): for what only one at a time may do.
+///
+/// # Errors
+/// As [`folder`].
+pub fn hold(name: &str) -> Result<File> {
+    let file = File::open(folder(name)?).doing(|| format!("open the folder of {name}"))?;
+    file.lock().doing(|| format!("wait for {name}")).map(|()| file)
 }
 
 /// The image in a layout of the OCI, unpacked (chapter 05).
@@ -125,7 +147,7 @@ impl Group {
     /// EACCES.
     pub fn enter(&self) -> Result<()> {
         self.0.as_ref().map_or(Ok(()), cgroups::enter_legacy)?;
-        crate::sys::namespace::unshare(crate::sys::namespace::CLONE_NEWCGROUP).doing(|| "make a cgroup namespace".into())
+        unshare(CLONE_NEWCGROUP).doing(|| "make a cgroup namespace".into())
     }
 }
 
@@ -166,7 +188,20 @@ pub trait Hooks {
     fn poststop(&mut self) {}
 }
 
-impl Hooks for () {}
+/// Makes a child whose namespaces are its own (chapter 02), in the group. It does `inside`, and ends with the exit code.
+///
+/// # Errors
+/// EPERM, ENOSPC for one namespace too many.
+pub fn isolate(name: &str, group: &Group, inside: impl FnOnce() -> Result<i32>) -> Result<Pid> {
+    let flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC;
+    // With v2 it is born in its group, those of v1 it enters by itself.
+    let birthplace = group.birthplace()?;
+    let plan = process::Clone { flags, cgroup: birthplace.as_ref().map(AsFd::as_fd) };
+    match process::clone3(&plan).doing(|| "make namespaces".into())? {
+        process::Forked::Parent { pid, .. } => Ok(Pid::from_raw(pid)),
+        process::Forked::Child => std::process::exit(inside().unwrap_or_else(|error| tell(name, &error))),
+    }
+}
 
 /// In a mount namespace of its own: the layers are stacked (chapter 04), /proc, /dev and /sys are made in them, and `more` adds what it
 /// likes. Then they are the root (chapter 02). `work` is the folder that was prepared.

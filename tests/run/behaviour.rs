@@ -161,3 +161,12 @@ fn the_id_is_written_into_the_cidfile_which_must_be_new() {
     assert!(written.len() == 64 && written.starts_with(&id), "{written} {id}");
     jar.refuses(&["--cidfile", &file, "base", "true"], 125, &["container ID file found"]);
 }
+
+#[test]
+fn what_the_child_says_is_the_reason_also_when_it_ends_while_its_network_is_made() {
+    let Some(jar) = Jar::new() else { return };
+    for _ in 0..20 {
+        jar.refuses(&["-w", "/proc/self/fd/7", "base", "pwd"], 125, &["process.cwd"]);
+    }
+    jar.assert_nothing_left();
+}

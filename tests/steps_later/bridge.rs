@@ -1,5 +1,6 @@
 //! Step 07: a bridge, a cable for each container, and the ways out and in.
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::host::{HOST, WORLD, run};
@@ -88,6 +89,33 @@ fn comes_and_goes(place: &Place, step: &Step) {
     assert_eq!(ip(&again, &["-4", "address", "show", "dev", "eth0"])[0]["addr_info"][0]["local"], "10.77.0.2");
     place.end(step, "again");
     place.end(step, "other");
+}
+
+#[test]
+fn however_a_container_ends_nothing_is_left() {
+    let Some(place) = Place::new() else { return };
+    for step in from("step-07") {
+        let all = ["-p", "8080:80", "--memory", "64m"];
+        let run = |command: &[&str]| place.says(step, &[&["run", "--rm"], &all[..], &[&place.layout], command].concat()).code;
+        assert_eq!([run(&["sh", "-c", "exit 3"]), run(&["sh", "-c", "kill -9 $$"]), run(&["nosuch"]), run(&["/etc"])], [3, 137, 127, 126]);
+        place.assert_nothing_left();
+        // Ctrl-C, a closed terminal, and kill: the command gets it, and the container ends with the command.
+        for signal in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGTERM] {
+            let begun = place.background(step, &all);
+            assert_eq!(place.ended(begun, signal), 128 + signal as i32, "{} {signal}", step.0);
+            place.assert_nothing_left();
+        }
+        // A monitor that is killed can do nothing more; whoever comes next finds the way clear, and clears up.
+        let begun = place.background(step, &all);
+        place.ended(begun, Signal::SIGKILL);
+        let address = place.does(step, &["run", "--rm", "-p", "8080:80", &place.layout, "ip", "-4", "address", "show", "dev", "eth0"]);
+        assert!(address.contains(" 10.77.0.2/24 "), "{}: {address}", step.0);
+        assert_eq!((place.host.links(), place.host.rules()), (Vec::new(), String::new()), "{}", step.0);
+        for name in place.names() {
+            place.does(step, &["rm", &name]);
+        }
+        place.assert_nothing_left();
+    }
 }
 
 #[test]

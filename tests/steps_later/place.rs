@@ -2,8 +2,9 @@
 
 use std::cell::RefCell;
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::signal::{Signal, kill};
@@ -86,23 +87,57 @@ impl Place {
     /// A container in the background, that sleeps. Answers its process.
     #[track_caller]
     pub fn begin(&self, step: &Step, name: &str, options: &[&str]) -> Process {
+        self.start(step, name, options, &["sleep", &Place::seconds()])
+    }
+
+    /// So many seconds as nobody else sleeps.
+    fn seconds() -> String {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let seconds = format!("{}{:04}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        self.start(step, name, options, &["sleep", &seconds])
+        format!("{}{:04}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
     }
 
     /// A container in the background with this program, whose words no other process has. Answers its process.
     #[track_caller]
     pub fn start(&self, step: &Step, name: &str, options: &[&str], command: &[&str]) -> Process {
         self.does(step, &[&["run", "-d", "--name", name], options, &[&self.layout], command].concat());
+        self.found(command)
+    }
+
+    /// The process that has these words, once it is there.
+    #[track_caller]
+    fn found(&self, command: &[&str]) -> Process {
         let wanted: String = command.iter().map(|word| format!("{word}\0")).collect();
         let mut found = None;
         until("the program runs", || {
-            found = all_processes().into_iter().find(|process| process.read("cmdline") == wanted && process.status("NSpid").contains(' '));
+            found = all_processes().into_iter().find(|process| process.read("cmdline") == wanted && process.read("status").contains("NSpid:"));
             found.is_some()
         });
         self.begun.borrow_mut().extend(found);
         found.unwrap()
+    }
+
+    /// `run` with a command that sleeps, as a child of ours; with the process of the command.
+    #[track_caller]
+    pub fn background(&self, step: &Step, options: &[&str]) -> (Child, Process) {
+        let seconds = Place::seconds();
+        let words = [&["run", "--rm"], options, &[&self.layout, "sleep", &seconds]].concat();
+        let child = Command::new(step.1).args(&words).stdin(Stdio::null()).spawn().unwrap();
+        (child, self.found(&words[words.len() - 2..]))
+    }
+
+    /// How a child of ours ends that gets a signal; with it the container's command has ended.
+    #[track_caller]
+    pub fn ended(&self, (mut child, process): (Child, Process), signal: Signal) -> i32 {
+        kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+        let status = child.wait().unwrap();
+        until("the command has ended", || !process.lives());
+        status.code().or(status.signal().map(|signal| 128 + signal)).unwrap()
+    }
+
+    /// The names of all containers.
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir("/run/onggi-steps/containers").into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
     /// Ends a container and forgets it.
@@ -118,7 +153,7 @@ impl Place {
             let entries = fs::read_dir(PathBuf::from("/run/onggi-steps").join(folder)).into_iter().flatten().flatten();
             entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
         };
-        let kept = ["containers", "images", "pulled", "volumes"];
+        let kept = ["containers", "images", "network", "pulled", "volumes"];
         assert_eq!(within("containers"), Vec::<String>::new());
         assert!(within("").iter().all(|name| kept.contains(&name.as_str())), "{:?}", within(""));
         assert_eq!((self.host.links(), self.host.rules()), (Vec::<String>::new(), String::new()));

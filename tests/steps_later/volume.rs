@@ -89,6 +89,20 @@ fn a_link_in_the_image_leads_nowhere_outside() {
 }
 
 #[test]
+fn a_file_is_mounted_on_a_file_also_when_it_is_a_socket() {
+    let Some(place) = Place::new() else { return };
+    let (file, socket) = (place.host.root.join("file"), place.host.root.join("socket"));
+    fs::write(&file, "from the host\n").unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for step in from("step-08") {
+        let options = [format!("{}:/etc/os-release:ro", file.display()), format!("{}:/run/sock", socket.display())];
+        let words = ["run", "--rm", "-v", &options[0], "-v", &options[1], &place.layout, "sh", "-c", "cat /etc/os-release; stat -c %F /run/sock"];
+        assert_eq!(place.does(step, &words), "from the host\nsocket", "{}", step.0);
+    }
+    place.assert_nothing_left();
+}
+
+#[test]
 fn what_is_no_volume_is_refused_in_one_line() {
     let Some(place) = Place::new() else { return };
     for step in from("step-08") {
