@@ -103,7 +103,7 @@ pub fn leaves_nothing(step: &Step) {
         let command: &[&str] = if is_passed_on { &["sleep", "1000"] } else { &["sh", "-c", "sleep 1000; true"] };
         let (child, _) = step.begin_with(limits, command, "sleep");
         assert_eq!(end(child, signal), 128 + signal as i32, "{}, {signal}", step.name());
-        same(&signal.to_string());
+        same(signal.as_ref());
     }
 }
 
