@@ -73,7 +73,7 @@ fn runs(line: &str) -> Vec<Run> {
     for (at, part) in line.split("\u{1b}[").enumerate() {
         let text = match part.split_once('m').filter(|_| at > 0) {
             Some((codes, text)) => {
-                look = codes.split(';').fold(look, |look, code| styled(look, code));
+                look = codes.split(';').fold(look, styled);
                 text
             }
             None => part,

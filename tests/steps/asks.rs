@@ -102,7 +102,7 @@ pub fn leaves_nothing(step: &Step) {
         let command: &[&str] = if step.number == "01" { &["sleep", "1000"] } else { &["sh", "-c", "sleep 1000; true"] };
         let (child, _) = step.begin_with(limits, command, "sleep");
         assert_eq!(end(child, signal), 128 + signal as i32, "{}, {signal}", step.name());
-        same(&signal.to_string());
+        same(signal.as_ref());
     }
 }
 
