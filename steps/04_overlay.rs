@@ -4,125 +4,57 @@
 //! See it: `ls -lR /run/onggi-steps/*/upper` in another shell while it runs, `grep overlay /proc/PID/mountinfo`
 //! Read: mount(8) "Mount options for overlay", the kernel's filesystems/overlayfs.rst
 
-use std::env;
 use std::fs::{self, Permissions};
 use std::io::ErrorKind;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
+use clap::Parser;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::CloneFlags;
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::signal::Signal;
 use nix::unistd::{Pid, chdir, getegid, geteuid, pivot_root, sethostname};
-use onggi::cli::size;
+use onggi::cli::limits::LimitArgs;
 use onggi::error::{Class, Doing, Error, Result};
 use onggi::id;
 use onggi::sys::process::{Clone, Forked, clone3};
+use onggi::workshop::steps::{self, Group};
 
 const NAME: &str = env!("CARGO_BIN_NAME");
-const USAGE: &str = "[--memory SIZE] [--cpus NUMBER] [--pids NUMBER] LOWER[:LOWER...] COMMAND [ARG]...";
 /// For the arguments of mount(2) that a call does without.
 const NONE: Option<&str> = None;
 
 /// What is asked for.
+#[derive(Parser)]
+#[command(infer_long_args = true)]
 struct Request {
-    /// What to write into which file of the cgroup, by the names of v2.
-    limits: Vec<(&'static str, u64)>,
-    /// The layers, the topmost first.
-    lowers: Vec<String>,
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// The layers, the topmost first
+    #[arg(value_name = "LOWER[:LOWER...]")]
+    lowers: String,
+    /// What to run
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     command: Vec<String>,
 }
 
 fn main() {
-    exit(parse().and_then(|request| run(&request)).unwrap_or_else(tell))
-}
-
-fn parse() -> Result<Request> {
-    let mut words = env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).peekable();
-    let mut limits = Vec::new();
-    while let Some(option) = words.next_if(|word| word.starts_with("--")) {
-        let value = words.next().ok_or_else(usage)?;
-        let (file, number) = match option.as_str() {
-            "--memory" => ("memory.max", size::bytes(&value).ok().and_then(|bytes| bytes.try_into().ok())),
-            // Microseconds of processor time in each period of 100 ms, which is the kernel's own choice.
-            "--cpus" => ("cpu.max", value.parse().ok().map(|cpus: f64| (cpus * 100_000.0) as u64)),
-            "--pids" => ("pids.max", value.parse().ok()),
-            _ => return Err(usage()),
-        };
-        let wrong = || Error::invalid(format!("use {option}"), format!("{value} is no {}", if file == "memory.max" { "size" } else { "number" }));
-        limits.push((file, number.filter(|number| *number > 0).ok_or_else(wrong)?));
-    }
-    let lowers = words.next().ok_or_else(usage)?.split(':').map(String::from).collect();
-    let command: Vec<String> = words.collect();
-    if command.is_empty() { Err(usage()) } else { Ok(Request { limits, lowers, command }) }
+    exit(steps::arguments().and_then(|request| run(&request)).unwrap_or_else(|error| steps::tell(NAME, &error)))
 }
 
 /// Answers the command's exit code.
 fn run(request: &Request) -> Result<i32> {
     // A signal that ended us at once would leave the cgroup behind: they wait until we ask for them.
-    signals().thread_block().doing(|| "block signals".into())?;
+    steps::signals().thread_block().doing(|| "block signals".into())?;
     let id = id::random()?;
-    let group = limit(&request.limits, id::short(&id))?;
+    let group = steps::limit(&request.limits, &format!("{NAME}-{}", id::short(&id)))?;
     let snapshot = Snapshot::make(id::short(&id))?;
     let child = isolate(request, &group, &snapshot)?;
-    wait_for(child)
-}
-
-/// A cgroup for one run: a folder, or with v1 one in the tree of each controller. Dropped, it is gone.
-struct Group(Vec<PathBuf>);
-
-/// Makes the cgroup and writes the limits.
-fn limit(limits: &[(&str, u64)], id: &str) -> Result<Group> {
-    if !limits.is_empty() && !geteuid().is_root() {
-        return Err(Error::new(Class::Denied, "limit anything", "cgroups are root's, unless systemd gives a user some (chapter 12a)"));
-    }
-    let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    let mut group = Group(Vec::new());
-    for (file, value) in limits {
-        let controller = file.trim_end_matches(".max");
-        let parent = PathBuf::from("/sys/fs/cgroup").join(if v2 { "" } else { controller });
-        let folder = parent.join(format!("{NAME}-{id}"));
-        if v2 {
-            // A group has the files of a controller only when its parent hands it down.
-            put(&parent.join("cgroup.subtree_control"), format!("+{controller}"))?;
-        }
-        if !group.0.contains(&folder) {
-            fs::create_dir(&folder).doing(|| format!("make the cgroup {}", folder.display()))?;
-            group.0.push(folder.clone());
-        }
-        let file = match *file {
-            "memory.max" if !v2 => "memory.limit_in_bytes",
-            "cpu.max" if !v2 => "cpu.cfs_quota_us",
-            file => file,
-        };
-        put(&folder.join(file), value.to_string())?;
-    }
-    Ok(group)
-}
-
-/// Settings of the kernel are files: what it doesn't like, write(2) refuses.
-fn put(file: &Path, value: String) -> Result<()> {
-    fs::write(file, &value).doing(|| format!("write {value} to {}", file.display()))
-}
-
-impl Group {
-    /// Puts the calling process (0) into the group; all that it starts from then on is born there. What it sees of the tree begins here,
-    /// too (cgroup_namespaces(7)).
-    fn enter(&self) -> Result<()> {
-        self.0.iter().try_for_each(|folder| put(&folder.join("cgroup.procs"), "0".into()))?;
-        unshare(CloneFlags::CLONE_NEWCGROUP).doing(|| "make a cgroup namespace".into())
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // rmdir(2) wants it without processes, and it is: with PID 1 all have ended. The files in it are the kernel's.
-        self.0.iter().for_each(|folder| drop(fs::remove_dir(folder)));
-    }
+    steps::wait_for(child)
 }
 
 /// The folders of one run: `upper` for what the command writes, `work` for overlay itself, `merged` for the two and the layers below in
@@ -131,7 +63,7 @@ struct Snapshot(PathBuf);
 
 impl Snapshot {
     fn make(id: &str) -> Result<Snapshot> {
-        let snapshot = Snapshot(state_folder()?.join(id));
+        let snapshot = Snapshot(steps::folder(id)?);
         // Others stay out, for there may be secrets and setuid programs. Only the mode of upper is seen inside: it becomes that of `/`.
         for (name, mode) in [("", 0o700), ("upper", 0o755), ("work", 0o700), ("merged", 0o700)] {
             let folder = snapshot.0.join(name);
@@ -157,17 +89,10 @@ fn clear(folder: &Path) {
     let _ = fs::remove_dir(folder);
 }
 
-/// What is ours and short-lived is in memory: the machine's next start doesn't find it.
-fn state_folder() -> Result<PathBuf> {
-    let folder = if geteuid().is_root() { Ok("/run".into()) } else { env::var("XDG_RUNTIME_DIR") };
-    let missing = |_| Error::invalid("find a place for short-lived files", "XDG_RUNTIME_DIR is not set");
-    Ok(Path::new(&folder.map_err(missing)?).join("onggi-steps"))
-}
-
 /// Mounts the layers over each other. Only this mount namespace has the mount, so nobody has to take it away.
-fn stack(lowers: &[String], snapshot: &Snapshot, in_user_namespace: bool) -> Result<PathBuf> {
+fn stack(lowers: &str, snapshot: &Snapshot, in_user_namespace: bool) -> Result<PathBuf> {
     let mut below = Vec::new();
-    for lower in lowers {
+    for lower in lowers.split(':') {
         let path = fs::canonicalize(lower).doing(|| format!("use the layer {lower}"))?;
         // In the options of overlay these letters mean something.
         below.push(path.to_string_lossy().replace('\\', r"\\").replace(':', r"\:").replace(',', r"\,"));
@@ -176,7 +101,7 @@ fn stack(lowers: &[String], snapshot: &Snapshot, in_user_namespace: bool) -> Res
     // What overlay notes down on files goes into their extended attributes: into `trusted.*` as root, which a user may not write.
     let xattr = if in_user_namespace { ",userxattr" } else { "" };
     let options = format!("lowerdir={},upperdir={},workdir={}{xattr}", below.join(":"), upper.display(), work.display());
-    mount(Some("overlay"), &merged, Some("overlay"), MsFlags::empty(), Some(options.as_str())).doing(|| format!("stack {}", lowers.join(" on ")))?;
+    mount(Some("overlay"), &merged, Some("overlay"), MsFlags::empty(), Some(options.as_str())).doing(|| format!("stack {lowers}"))?;
     Ok(merged)
 }
 
@@ -189,9 +114,12 @@ fn isolate(request: &Request, group: &Group, snapshot: &Snapshot) -> Result<Pid>
         // The other kinds ask for CAP_SYS_ADMIN; whoever makes a user namespace has it there (user_namespaces(7)).
         kinds |= CloneFlags::CLONE_NEWUSER;
     }
-    match clone3(&Clone { flags: kinds.bits() as u64, cgroup: None }).doing(|| "make namespaces".into())? {
+    // With v2 it is born in its group, those of v1 it enters by itself.
+    let birthplace = group.birthplace()?;
+    let plan = Clone { flags: kinds.bits() as u64, cgroup: birthplace.as_ref().map(|group| group.as_fd()) };
+    match clone3(&plan).doing(|| "make namespaces".into())? {
         Forked::Parent { pid, .. } => Ok(Pid::from_raw(pid)),
-        Forked::Child => exit(inside(request, group, snapshot, uid, gid).unwrap_or_else(tell)),
+        Forked::Child => exit(inside(request, group, snapshot, uid, gid).unwrap_or_else(|error| steps::tell(NAME, &error))),
     }
 }
 
@@ -199,7 +127,7 @@ fn isolate(request: &Request, group: &Group, snapshot: &Snapshot) -> Result<Pid>
 fn inside(request: &Request, group: &Group, snapshot: &Snapshot, uid: u32, gid: u32) -> Result<i32> {
     // With us it ends, and with PID 1 its whole PID namespace: whatever happens, nobody is left (PR_SET_PDEATHSIG(2const)).
     set_pdeathsig(Signal::SIGKILL).doing(|| "end with the parent".into())?;
-    signals().thread_unblock().doing(|| "unblock signals".into())?;
+    steps::signals().thread_unblock().doing(|| "unblock signals".into())?;
     if uid != 0 {
         become_root(uid, gid).doing(|| "become root of the user namespace".into())?;
     }
@@ -238,36 +166,4 @@ fn execute(command: &[String]) -> Result<i32> {
     let error = Command::new(&command[0]).args(&command[1..]).exec();
     let class = if error.kind() == ErrorKind::NotFound { Class::CommandNotFound } else { Class::CommandNotRunnable };
     Err(Error::io(format!("run {}", command[0]), &error).class(class))
-}
-
-/// Waits for the child's end. Answers its exit code; 128+n when signal n ended it, or us.
-fn wait_for(child: Pid) -> Result<i32> {
-    loop {
-        match waitpid(child, Some(WaitPidFlag::WNOHANG)).doing(|| "wait for the command".into())? {
-            WaitStatus::Signaled(_, signal, _) => return Ok(128 + signal as i32),
-            WaitStatus::Exited(_, code) => return Ok(code),
-            _ => {}
-        }
-        let signal = signals().wait().doing(|| "wait for a signal".into())?;
-        if signal != Signal::SIGCHLD {
-            // We are to end. PID 1 gets no signal that it doesn't handle, except this one (pid_namespaces(7)).
-            kill(child, Signal::SIGKILL).and_then(|()| waitpid(child, None)).doing(|| "end the command".into())?;
-            return Ok(128 + signal as i32);
-        }
-    }
-}
-
-/// What wakes us: the child has changed, or somebody wants us to end.
-fn signals() -> SigSet {
-    [Signal::SIGCHLD, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM].into_iter().collect()
-}
-
-fn usage() -> Error {
-    Error::invalid("begin", format!("usage: {NAME} {USAGE}"))
-}
-
-/// One line. Exit code 125 is for our own failures, 126 and 127 are for the command's, as in a shell.
-fn tell(error: Error) -> i32 {
-    eprintln!("{NAME}: {}", error.one_line());
-    error.exit_code().into()
 }

@@ -9,22 +9,17 @@ use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::exit;
 
 use clap::Parser;
 use flate2::read::MultiGzDecoder;
-use nix::sched::CloneFlags;
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, chdir, sethostname};
+use nix::sys::signal::Signal;
+use nix::unistd::{chdir, sethostname};
 use onggi::cli::limits::LimitArgs;
-use onggi::engine::rootless;
 use onggi::error::{Class, Doing, Error, Result};
 use onggi::id;
 use onggi::image::snapshot::{self, Prepared};
 use onggi::runtime::{default_spec, users};
-use onggi::sys::process::{Clone, Forked, clone3};
 use onggi::sys::{path, xattr};
 use onggi::workshop::steps::{self, Group};
 use serde_json::Value;
@@ -45,32 +40,21 @@ struct Request {
     command: Vec<String>,
 }
 
-/// What the child needs to know.
-struct Container {
-    command: Vec<String>,
-    image: Image,
-    group: Group,
-    snapshot: Snapshot,
-}
-
 fn main() {
-    let code = steps::begin(NAME).and_then(|request| run(&request)).unwrap_or_else(|error| steps::tell(NAME, &error));
-    rootless::leave();
-    exit(code)
+    steps::main(NAME, |request| run(&request))
 }
 
 /// Answers the command's exit code.
 fn run(request: &Request) -> Result<i32> {
     // A signal that ended us at once would leave the cgroup behind: they wait until we ask for them.
-    signals().thread_block().doing(|| "block signals".into())?;
+    steps::signals().thread_block().doing(|| "block signals".into())?;
     let id = id::random()?;
     let image = read_image(&request.layout)?;
     let command = command(&image, &request.command)?;
     let snapshot = Snapshot::make(&image.layers, id::short(&id))?;
     let group = steps::limit(&request.limits, &format!("{NAME}-{}", id::short(&id)))?;
-    let container = Container { command, image, group, snapshot };
-    let child = isolate(&container)?;
-    wait_for(child)
+    let child = steps::isolate(NAME, &group, || inside(&image, &command, &group, &snapshot))?;
+    steps::wait_for(child)
 }
 
 /// An image that is ready to be run.
@@ -226,50 +210,15 @@ impl Drop for Snapshot {
     }
 }
 
-/// Makes a child whose namespaces are its own: it becomes the command, and is PID 1 for itself.
-fn isolate(container: &Container) -> Result<Pid> {
-    let mut kinds = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNET;
-    kinds |= CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC;
-    // With v2 it is born in its group, those of v1 it enters by itself.
-    let group = container.group.birthplace()?;
-    let plan = Clone { flags: kinds.bits() as u64, cgroup: group.as_ref().map(|group| group.as_fd()) };
-    match clone3(&plan).doing(|| "make namespaces".into())? {
-        Forked::Parent { pid, .. } => Ok(Pid::from_raw(pid)),
-        Forked::Child => exit(inside(container).unwrap_or_else(|error| steps::tell(NAME, &error))),
-    }
-}
-
 /// The child's half, in the order that the kernel demands.
-fn inside(container: &Container) -> Result<i32> {
+fn inside(image: &Image, command: &[String], group: &Group, snapshot: &Snapshot) -> Result<i32> {
     // With us it ends, and with PID 1 its whole PID namespace: whatever happens, nobody is left (PR_SET_PDEATHSIG(2const)).
     set_pdeathsig(Signal::SIGKILL).doing(|| "end with the parent".into())?;
-    signals().thread_unblock().doing(|| "unblock signals".into())?;
-    container.group.enter()?;
+    steps::signals().thread_unblock().doing(|| "unblock signals".into())?;
+    group.enter()?;
     sethostname("jar").doing(|| "set the host name".into())?;
-    steps::furnish(&container.snapshot.folder, &container.snapshot.prepared, &container.group, |_| Ok(()))?;
-    let config = &container.image.config;
-    chdir(config["WorkingDir"].as_str().filter(|folder| !folder.is_empty()).unwrap_or("/")).doing(|| "enter the working directory".into())?;
-    steps::execute(&container.command, &strings(&config["Env"]))
-}
-
-/// Waits for the child's end. Answers its exit code; 128+n when signal n ended it, or us.
-fn wait_for(child: Pid) -> Result<i32> {
-    loop {
-        match waitpid(child, Some(WaitPidFlag::WNOHANG)).doing(|| "wait for the command".into())? {
-            WaitStatus::Signaled(_, signal, _) => return Ok(128 + signal as i32),
-            WaitStatus::Exited(_, code) => return Ok(code),
-            _ => {}
-        }
-        let signal = signals().wait().doing(|| "wait for a signal".into())?;
-        if signal != Signal::SIGCHLD {
-            // We are to end. PID 1 gets no signal that it doesn't handle, except this one (pid_namespaces(7)).
-            kill(child, Signal::SIGKILL).and_then(|()| waitpid(child, None)).doing(|| "end the command".into())?;
-            return Ok(128 + signal as i32);
-        }
-    }
-}
-
-/// What wakes us: the child has changed, or somebody wants us to end.
-fn signals() -> SigSet {
-    [Signal::SIGCHLD, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM].into_iter().collect()
+    steps::furnish(&snapshot.folder, &snapshot.prepared, group, |_| Ok(()))?;
+    let folder = image.config["WorkingDir"].as_str().filter(|folder| !folder.is_empty());
+    chdir(folder.unwrap_or("/")).doing(|| "enter the working directory".into())?;
+    steps::execute(command, &strings(&image.config["Env"]))
 }

@@ -16,7 +16,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Parser;
-use nix::unistd::Pid;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, geteuid};
 
 use crate::cli::limits::LimitArgs;
 use crate::engine::config::changed_resources;
@@ -40,11 +42,19 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// # Errors
 /// Invalid, told in one line; Denied where the host forbids user namespaces.
 pub fn begin<T: Parser>(name: &str) -> Result<T> {
-    let words = T::try_parse().map_err(|e| if e.use_stderr() { Error::invalid("begin", first_words(&e)) } else { e.exit() })?;
+    let words = arguments()?;
     rootless::enter(&mut |warning| eprintln!("{name}: {warning}"))?;
     process::set_name(&crate::sys::c_string(name).doing(|| "name this process".into())?);
     process::umask(0o022);
     Ok(words)
+}
+
+/// The words of the command line alone.
+///
+/// # Errors
+/// Invalid, told in one line.
+pub fn arguments<T: Parser>() -> Result<T> {
+    T::try_parse().map_err(|e| if e.use_stderr() { Error::invalid("begin", first_words(&e)) } else { e.exit() })
 }
 
 /// What clap says, in one line: what is wrong, or where a verb is missing, how it is used.
@@ -74,11 +84,15 @@ pub fn tell(name: &str, error: &Error) -> i32 {
 /// # Errors
 /// Invalid for a user without XDG_RUNTIME_DIR; EACCES, ENOSPC.
 pub fn folder(name: impl AsRef<Path>) -> Result<PathBuf> {
-    let parent = if users::in_user_namespace() { std::env::var("XDG_RUNTIME_DIR") } else { Ok("/run".into()) };
+    let parent = if is_rootless() { std::env::var("XDG_RUNTIME_DIR") } else { Ok("/run".into()) };
     let parent = parent.map_err(|_| Error::invalid("find a place for short-lived files", "XDG_RUNTIME_DIR is not set"))?;
     let folder = Path::new(&parent).join("onggi-steps").join(name);
     DirBuilder::new().recursive(true).mode(0o700).create(&folder).doing(|| format!("make {}", folder.display()))?;
     Ok(folder)
+}
+
+fn is_rootless() -> bool {
+    !geteuid().is_root() || users::in_user_namespace()
 }
 
 /// Holds one of these folders until dropped (flock(2)): for what only one at a time may do.
@@ -116,7 +130,7 @@ pub struct Group(Option<Place>);
 /// Denied for limits where no group may be made; what the kernel says to a limit.
 pub fn limit(limits: &LimitArgs, name: &str) -> Result<Group> {
     let resources = changed_resources(&limits.limits()?);
-    let (layout, path, rootless) = (cgroups::detect()?, format!("/{name}"), users::in_user_namespace());
+    let (layout, path, rootless) = (cgroups::detect()?, format!("/{name}"), is_rootless());
     let cgroups_path = (!rootless).then_some(path.as_str());
     let request = cgroups::Request { layout: &layout, cgroups_path, id: name, systemd: false, rootless, limits: cgroups::limits(&resources) };
     let mut group = Group(cgroups::place(&request)?);
@@ -201,6 +215,31 @@ pub fn isolate(name: &str, group: &Group, inside: impl FnOnce() -> Result<i32>) 
         process::Forked::Parent { pid, .. } => Ok(Pid::from_raw(pid)),
         process::Forked::Child => std::process::exit(inside().unwrap_or_else(|error| tell(name, &error))),
     }
+}
+
+/// Waits for a child's end (chapter 03), with [`signals`] blocked. Answers its exit code; 128+n when signal n ended it, or us.
+///
+/// # Errors
+/// ECHILD.
+pub fn wait_for(child: Pid) -> Result<i32> {
+    loop {
+        match waitpid(child, Some(WaitPidFlag::WNOHANG)).doing(|| "wait for the command".into())? {
+            WaitStatus::Signaled(_, signal, _) => return Ok(128 + signal as i32),
+            WaitStatus::Exited(_, code) => return Ok(code),
+            _ => {}
+        }
+        let signal = signals().wait().doing(|| "wait for a signal".into())?;
+        if signal != Signal::SIGCHLD {
+            // We are to end. PID 1 gets no signal that it doesn't handle, except this one (pid_namespaces(7)).
+            kill(child, Signal::SIGKILL).and_then(|()| waitpid(child, None)).doing(|| "end the command".into())?;
+            return Ok(128 + signal as i32);
+        }
+    }
+}
+
+/// What wakes us: the child has changed, or somebody wants us to end.
+pub fn signals() -> SigSet {
+    [Signal::SIGCHLD, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM].into_iter().collect()
 }
 
 /// In a mount namespace of its own: the layers are stacked (chapter 04), /proc, /dev and /sys are made in them, and `more` adds what it

@@ -3,7 +3,7 @@
 //! See it: `cat /run/onggi-steps/containers/*/state.json`. Read: rename(2), pidfd_open(2), flock(2).
 
 use std::fs::{self, File};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use crate::error::{Class, Doing, Error, Result};
 use crate::id;
 use crate::runtime::cgroups::{self, Place};
 use crate::sys::process::{pidfd_open, start_time};
+use crate::sys::watch;
 
 /// What is known of a container, in its folder. A PID is written down with its start time: once it is somebody else's, they differ.
 #[derive(Serialize, Deserialize)]
@@ -49,8 +50,9 @@ impl State {
 
     /// A handle on the first process, if that is still alive. Unlike its PID, it will never mean another (pidfd_open(2)).
     pub fn process(&self) -> Option<OwnedFd> {
-        let handle = pidfd_open(self.pid).ok()?;
-        (self.exit_code.is_none() && start_time(self.pid) == Some(self.start_time)).then_some(handle)
+        let handle = pidfd_open(self.pid).ok().filter(|_| start_time(self.pid) == Some(self.start_time))?;
+        // It can be read as soon as the process has ended, even if nobody has taken its exit status yet.
+        (!watch::wait_readable(handle.as_fd(), Some(0)).ok()?).then_some(handle)
     }
 }
 
