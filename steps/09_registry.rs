@@ -31,7 +31,8 @@ use volume::bridge::container::{self, NAME};
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
 
-/// What is asked for; `More` are the options that a step adds.
+// What is asked for; `More` are the options that a step adds. The documentation is what `--help` says.
+/// Run containers, and look after them
 #[derive(Parser)]
 #[command(infer_long_args = true)]
 pub enum Request<More: Args> {
