@@ -225,8 +225,9 @@ fn a_container_lives_on_in_the_background_until_it_is_stopped_and_removed() {
             refused(&step, &step.says(&[verb, "../web"]), 125, "../web");
         }
         // Deaf ones are killed after the time, and not before.
-        let deaf = run("deaf", &["sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"]);
+        let deaf = run("deaf", &["sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 0.05; done"]);
         assert_eq!(deaf.code, 0, "{name}: {deaf:?}");
+        until("it is deaf", || step.says(&["logs", "deaf"]).out == "deaf\n");
         let began = std::time::Instant::now();
         step.says(&["stop", "-t", "1", "deaf"]);
         assert!((900..5000).contains(&began.elapsed().as_millis()), "{name}");
