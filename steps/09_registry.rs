@@ -1,6 +1,6 @@
 //! Images come from a registry, over HTTP: a tag leads to a manifest, that to blobs, each fetched by its digest and checked while it comes.
 //!
-//! Try it: `onggi registry serve --addr 127.0.0.1:5000 & onggi tag base 127.0.0.1:5000/base; onggi push 127.0.0.1:5000/base; step-09 pull 127.0.0.1:5000/base`
+//! Try it: `onggi registry serve & onggi tag base localhost:5000/base; onggi push localhost:5000/base; step-09 run localhost:5000/base id`
 //! See it: `curl -v 127.0.0.1:5000/v2/base/manifests/latest`, `find /run/onggi-steps/pulled`, `strace -f -e trace=network step-09 pull …`
 //! Read: the OCI distribution specification "Pulling manifests", RFC 9112 (HTTP/1.1)
 
@@ -31,7 +31,8 @@ use volume::bridge::container::{self, NAME};
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
 
-/// What is asked for; `More` are the options that a step adds.
+// What is asked for; `More` are the options that a step adds. The documentation is what `--help` says.
+/// Run containers, and look after them
 #[derive(Parser)]
 #[command(infer_long_args = true)]
 pub enum Request<More: Args> {

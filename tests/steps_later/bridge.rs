@@ -1,10 +1,13 @@
 //! Step 07: a bridge, a cable for each container, and the ways out and in.
 
+use std::path::Path;
+
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::host::{HOST, WORLD, run};
 use crate::place::{Place, Step, from};
+use crate::support::jar::until;
 use crate::support::kernel::Process;
 
 /// What `ip -j WORDS` says in the network namespace of a process.
@@ -107,6 +110,9 @@ fn however_a_container_ends_nothing_is_left() {
         }
         // A monitor that is killed can do nothing more; whoever comes next finds the way clear, and clears up.
         let begun = place.background(step, &all);
+        until("its state is on disk", || {
+            place.names().iter().any(|name| Path::new("/run/onggi-steps/containers").join(name).join("state.json").exists())
+        });
         place.ended(begun, Signal::SIGKILL);
         let address = place.does(step, &["run", "--rm", "-p", "8080:80", &place.layout, "ip", "-4", "address", "show", "dev", "eth0"]);
         assert!(address.contains(" 10.77.0.2/24 "), "{}: {address}", step.0);

@@ -9,7 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use super::Hooks;
 use crate::cli::limits::LimitArgs;
 
-/// What is asked for; `More` are the options that a step adds.
+// What is asked for; `More` are the options that a step adds. The documentation is what `--help` says.
+/// Run containers, and look after them
 #[derive(Parser)]
 #[command(infer_long_args = true)]
 pub enum Request<More: Args> {
