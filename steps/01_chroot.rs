@@ -1,6 +1,6 @@
 //! A folder becomes the root of one command. Nothing else is its own: it still has the host's processes, network and host name.
 //!
-//! Try it: `mkdir jar; onggi export $(onggi create base) | tar -x -C jar; step-01 jar sh`
+//! Try it: `onggi create --name jar base; mkdir jar; onggi export jar | tar -x -C jar; onggi rm jar; step-01 jar sh`
 //! See it: `ls -l /proc/PID/root` in another shell, PID being the command's
 //! Read: chroot(2), path_resolution(7), execve(2)
 

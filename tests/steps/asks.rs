@@ -69,18 +69,8 @@ pub fn passes_the_streams_on(step: &Step, place: &Place) {
 pub fn leaves_nothing(step: &Step) {
     // What it keeps on purpose is made by the first.
     step.run(&["true"]);
-    let before = step.traces();
-    let same = |how: &str| {
-        let mut now = step.traces();
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(5);
-        // A step that is killed by the signal does not wait for what the kernel kills with it.
-        while now != before && std::time::Instant::now() < end {
-            std::thread::sleep(std::time::Duration::from_millis(10));
-            now = step.traces();
-        }
-        let new: Vec<_> = now.difference(&before).collect();
-        assert!(now == before, "{} leaves after {how}: {new:#?}", step.name());
-    };
+    let before = step.traces_at_rest();
+    let same = |how: &str| step.leaves_only(&before, how);
     let limits: &[&str] = if step.number >= "03" && !step.is_user { &["--memory", "64m", "--pids", "20"] } else { &[] };
     assert_eq!(said(step.on(limits, &["sh", "-c", "echo x > /tmp/x; mkdir -m 0 /tmp/y; exit 3"]).output().unwrap()).code, 3, "{}", step.name());
     fs::remove_file(step_jar(step).join("tmp/x")).ok();

@@ -187,12 +187,28 @@ impl Step {
         traces.extend(all_processes().iter().filter(|process| is_ours(process)).map(|process| format!("process {}", process.0)));
         for entry in fs::read_dir(self.state()).into_iter().flatten().flatten() {
             match entry.file_name().to_str() {
-                Some("layers" | "images") => {}
+                Some("layers" | "images" | "network" | "pulled" | "volumes") => {}
                 Some("containers") => traces.extend(fs::read_dir(entry.path()).unwrap().flatten().map(|entry| entry.path().display().to_string())),
                 _ => drop(traces.insert(entry.path().display().to_string())),
             }
         }
         traces
+    }
+}
+
+impl Step {
+    /// The same while nothing of it runs: who has been told to end, and is still on the way out, is waited for.
+    pub fn traces_at_rest(&self) -> BTreeSet<String> {
+        until(&format!("{} has no process", self.name()), || !self.traces().iter().any(|trace| trace.starts_with("process ")));
+        self.traces()
+    }
+
+    /// All is as it was.
+    #[track_caller]
+    pub fn leaves_only(&self, before: &BTreeSet<String>, how: &str) {
+        let now = self.traces_at_rest();
+        let (more, less): (Vec<_>, Vec<_>) = (now.difference(before).collect(), before.difference(&now).collect());
+        assert!(now == *before, "{} after {how}: left {more:#?}, gone {less:#?}", self.name());
     }
 }
 
