@@ -25,13 +25,13 @@ use crate::sys::{Reason, because};
 static MOVE: Reason = Reason {
     id: "rootless.move",
     en: "an ordinary user becomes root of a user namespace: root over what they own, nothing more",
-    ko: "보통 사용자가 사용자 네임스페이스의 root가 된다: 자기 것에 대해서만 root다",
+    ko: "일반 사용자가 사용자 네임스페이스의 root가 된다: 자기 것에 대해서만 root다",
     see: "cat /proc/{P}/uid_map",
 };
 static JOIN: Reason = Reason {
     id: "rootless.join",
-    en: "this user's containers live in a user namespace: only from inside may they be signalled and entered",
-    ko: "이 사용자의 컨테이너가 이미 사용자 네임스페이스에 있다: 그 안에서만 시그널을 보내고 들어갈 수 있다",
+    en: "this user's containers live in a user namespace: from inside they can be signalled and entered",
+    ko: "이 사용자의 컨테이너가 이미 사용자 네임스페이스에 있다: 그 안에서 시그널을 보내고 들어갈 수 있다",
     see: "readlink /proc/{P}/ns/user",
 };
 

@@ -17,7 +17,7 @@ use crate::sys::{Reason, because, fs, ids, process};
 static MAP: Reason = Reason {
     id: "users.map",
     en: "root inside stands for an ordinary user outside: the kernel is told which id is which",
-    ko: "안의 root가 밖에서는 보통 사용자다: 어느 id가 어느 id인지 커널에 알린다",
+    ko: "안의 root가 밖에서는 일반 사용자다: 어느 id가 어느 id인지 커널에 알린다",
     see: "cat /proc/{P}/uid_map",
 };
 static BECOME: Reason = Reason {
