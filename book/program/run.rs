@@ -3,10 +3,13 @@
 //! A chapter is one session: a shell of root and one of an ordinary user, which stay from block to block. English is typed; Korean has
 //! the same blocks. What is marked `‹…›` may be anything, a line that is only `…` may be any lines, and all else is compared as it stands.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::pages::LANGUAGES;
 use crate::pages::console::{self, Typed};
@@ -50,18 +53,29 @@ pub fn run(root: &Path, bin: Option<&Path>, names: &[String], record: bool) -> R
     if let Some(name) = names.iter().find(|name| !files.iter().any(|file| file.starts_with(*name))) {
         return Err(format!("there is no chapter {name} in SUMMARY.md"));
     }
-    let mut wrong = Vec::new();
-    for file in files.iter().filter(|file| names.is_empty() || names.iter().any(|name| file.starts_with(name))) {
-        let text = chapter(root, "en", file)?;
-        let blocks = blocks(&text);
-        let Some(printed) = printed(root, &bin, &blocks)? else { continue };
-        if record {
-            write(root, file, &text, &blocks, &printed)?;
-        } else {
-            wrong.extend(compare(file, &blocks, &printed));
+    let chosen: Vec<&String> = files.iter().filter(|file| names.is_empty() || names.iter().any(|name| file.starts_with(name))).collect();
+    // Two at a time: a chapter has a place of its own, and often waits.
+    let (next, found) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let work = || {
+        while let Some(file) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let wrong = type_chapter(root, &bin, file, record);
+            found.lock().unwrap_or_else(PoisonError::into_inner).insert(file.as_str(), wrong);
         }
+    };
+    std::thread::scope(|scope| drop([scope.spawn(work), scope.spawn(work)]));
+    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    found.into_values().collect::<Result<Vec<_>, _>>().map(|wrong| wrong.concat())
+}
+
+/// What differs in one chapter.
+fn type_chapter(root: &Path, bin: &Path, file: &str, record: bool) -> Result<Vec<String>, String> {
+    let text = chapter(root, "en", file)?;
+    let blocks = blocks(&text);
+    let Some(printed) = printed(root, bin, &blocks).map_err(|why| format!("{file}: {why}"))? else { return Ok(Vec::new()) };
+    if record {
+        return write(root, file, &text, &blocks, &printed).map(|()| Vec::new());
     }
-    Ok(wrong)
+    Ok(compare(file, &blocks, &printed))
 }
 
 /// The blocks of commands.
