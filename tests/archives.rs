@@ -22,7 +22,7 @@ use onggi::sys::path::open_root;
 use onggi::sys::xattr;
 use support::jar::{Jar, until};
 use support::peer;
-use support::short::Short;
+use support::short::{Short, unmount_below};
 
 fn ours() -> Option<Jar> {
     if !nix::unistd::geteuid().is_root() {
@@ -301,11 +301,7 @@ impl Drop for Engine {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(daemon.id() as i32), nix::sys::signal::Signal::SIGTERM);
             let _ = daemon.wait();
         }
-        let root = self.folder.root.display().to_string();
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        for place in mounts.lines().rev().filter_map(|line| line.split(' ').nth(4)).filter(|place| place.starts_with(&root)) {
-            let _ = Command::new("umount").args(["-l", place]).status();
-        }
+        unmount_below(&self.folder.root);
     }
 }
 

@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 
 use support::jar::{Jar, said, until};
 use support::peer;
-use support::short::Short;
+use support::short::{Short, unmount_below};
 
 /// One after the other, in a folder of the host; `C:` is the container.
 const STEPS: &[&str] = &[
@@ -148,11 +148,7 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.child.id() as i32), nix::sys::signal::Signal::SIGTERM);
         let _ = self.child.wait();
-        let root = self.root.display().to_string();
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        for place in mounts.lines().rev().filter_map(|line| line.split(' ').nth(4)).filter(|place| place.starts_with(&root)) {
-            let _ = Command::new("umount").args(["-l", place]).status();
-        }
+        unmount_below(&self.root);
     }
 }
 

@@ -22,7 +22,7 @@ use onggi::sys::namespace;
 
 use support::jar::{Jar, Said, said, until};
 use support::peer;
-use support::short::Short;
+use support::short::{Short, unmount_below};
 
 const WORLD: &str = "203.0.113.2";
 const HOST: &str = "203.0.113.1";
@@ -117,11 +117,7 @@ impl Drop for Both {
             self.docker_says(&["rm", "-f", id]);
         }
         self.stop_daemon();
-        let root = self.folder.root.display().to_string();
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        for place in mounts.lines().rev().filter_map(|line| line.split(' ').nth(4)).filter(|place| place.starts_with(&root)) {
-            let _ = Command::new("umount").args(["-l", place]).status();
-        }
+        unmount_below(&self.folder.root);
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::Mutex;
 
 use support::jar::{Jar, ONGGI, Said, said, until};
 use support::peer;
-use support::short::Short;
+use support::short::{Short, unmount_below};
 
 /// Somebody at a shell, for whom `docker` is one of the two.
 struct Typist {
@@ -100,11 +100,7 @@ impl Drop for Typist {
         let _ = Command::new("sh").args(["-c", "\"$0\" rm -f $(\"$0\" ps -aq)"]).arg(ids).stdout(Stdio::null()).stderr(Stdio::null()).status();
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
         let _ = daemon.wait();
-        let root = self.jar.root.display().to_string();
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        for place in mounts.lines().rev().filter_map(|line| line.split(' ').nth(4)).filter(|place| place.starts_with(&root)) {
-            let _ = Command::new("umount").args(["-l", place]).status();
-        }
+        unmount_below(&self.jar.root);
     }
 }
 

@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 
 use support::jar::{Jar, RUNTIME, Said, said, until};
 use support::peer;
-use support::short::Short;
+use support::short::{Short, unmount_below};
 
 /// A root file system of busybox alone, as a tar archive.
 fn busybox_archive(folder: &Path, busybox: &Path) -> PathBuf {
@@ -88,11 +88,7 @@ impl Drop for Engine {
             let _ = daemon.wait();
         }
         // Mounts that the engine keeps (its netns, its shm) would hold the folder.
-        let root = self.folder.root.display().to_string();
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        for place in mounts.lines().rev().filter_map(|line| line.split(' ').nth(4)).filter(|place| place.starts_with(&root)) {
-            let _ = Command::new("umount").args(["-l", place]).status();
-        }
+        unmount_below(&self.folder.root);
     }
 }
 

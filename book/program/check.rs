@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use crate::pages::fences::lines;
+use crate::pages::fences::{id, lines};
 use crate::pages::{self, LANGUAGES, console};
-use crate::twins::{self, id};
+use crate::twins;
 use crate::{chapter, chapters};
 
 /// What a chapter and its twin must have in common, and what is checked in each.

@@ -71,7 +71,7 @@ pub fn run(root: &Path, bin: Option<&Path>, names: &[String], record: bool) -> R
 fn type_chapter(root: &Path, bin: &Path, file: &str, record: bool) -> Result<Vec<String>, String> {
     let text = chapter(root, "en", file)?;
     let blocks = blocks(&text);
-    let Some(printed) = printed(root, bin, &blocks).map_err(|why| format!("{file}: {why}"))? else { return Ok(Vec::new()) };
+    let printed = printed(root, bin, &blocks).map_err(|why| format!("{file}: {why}"))?;
     if record {
         return write(root, file, &text, &blocks, &printed).map(|()| Vec::new());
     }
@@ -96,8 +96,8 @@ fn blocks(text: &str) -> Vec<Block<'_>> {
     found
 }
 
-/// What each command of each block printed; None when there is no block, or no virtual machine for one.
-fn printed(root: &Path, bin: &Path, blocks: &[Block]) -> Result<Option<Vec<Vec<String>>>, String> {
+/// What each command of each block printed; nothing for the blocks of a virtual machine that this machine can't start, which has been said.
+fn printed(root: &Path, bin: &Path, blocks: &[Block]) -> Result<Vec<Vec<String>>, String> {
     let mut all: Vec<Vec<String>> = vec![Vec::new(); blocks.len()];
     for lane in [Lane::Here, Lane::Vm] {
         let mut commands = Vec::new();
@@ -112,7 +112,7 @@ fn printed(root: &Path, bin: &Path, blocks: &[Block]) -> Result<Option<Vec<Vec<S
             Lane::Here => session(root, bin, &typed)?,
             Lane::Vm => match vm::session(bin, &typed.iter().map(|typed| typed.command.join("\n")).collect::<Vec<_>>()) {
                 Some(outputs) => outputs,
-                None => return Ok(None),
+                None => continue,
             },
         };
         // What follows the last mark is the shell's end.
@@ -122,7 +122,7 @@ fn printed(root: &Path, bin: &Path, blocks: &[Block]) -> Result<Option<Vec<Vec<S
         }
         commands.iter().zip(outputs).for_each(|((at, _), output)| all[*at].push(output));
     }
-    Ok(blocks.first().map(|_| all))
+    Ok(all)
 }
 
 /// What each command printed here, and what the shell said at its end.
@@ -217,7 +217,10 @@ fn line_fits(page: &str, line: &str) -> bool {
 fn write(root: &Path, file: &str, text: &str, blocks: &[Block], printed: &[Vec<String>]) -> Result<(), String> {
     let mut fresh: Vec<Vec<String>> = Vec::new();
     for (block, printed) in blocks.iter().zip(printed) {
-        let mut out = Vec::new();
+        let mut out: Vec<String> = Vec::new();
+        if printed.is_empty() {
+            out.extend(block.lines.iter().map(|line| line.to_string()));
+        }
         for (typed, printed) in console::typed(&block.lines)?.iter().zip(printed) {
             let lines = told(typed, printed);
             out.extend(

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::pages::LANGUAGES;
-use crate::pages::fences::lines;
+use crate::pages::fences::{Section, sections};
 use crate::{chapter, chapters};
 
 const FILE: &str = "book/twins.tsv";
@@ -75,33 +75,12 @@ fn found(root: &Path) -> Result<Sections, String> {
     let mut found = Sections::new();
     for (at, lang) in LANGUAGES.iter().enumerate() {
         for file in chapters(root, lang)? {
-            for (id, text) in sections(&chapter(root, lang, &file)?) {
+            for Section { id, text, .. } in sections(&chapter(root, lang, &file)?) {
                 found.entry(format!("{file}#{id}")).or_default()[at] = hash(&text);
             }
         }
     }
     Ok(found)
-}
-
-/// A chapter cut at its headings: the ID of each, and its text. What stands before the first is `top`.
-fn sections(text: &str) -> Vec<(String, String)> {
-    let mut sections = vec![("top".to_string(), String::new())];
-    for line in lines(text) {
-        let heading = !line.fence.inside && !line.fence.is_fence && line.text.starts_with("##");
-        if let Some(id) = heading.then(|| id(line.text)).flatten() {
-            sections.push((id.to_string(), String::new()));
-        }
-        if let Some((_, section)) = sections.last_mut() {
-            section.push_str(line.text);
-            section.push('\n');
-        }
-    }
-    sections
-}
-
-/// `## Title {#id}`
-pub fn id(heading: &str) -> Option<&str> {
-    heading.trim_end().strip_suffix('}')?.rsplit_once("{#").map(|(_, id)| id)
 }
 
 /// FNV-1a, 64 bits: it sees changes, and needs to withstand nobody.
@@ -113,13 +92,6 @@ fn hash(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_section_ends_where_the_next_begins_and_code_has_no_headings() {
-        let text = "# T\nlead\n## A {#a}\none\n```sh\n## no heading {#x}\n```\n### B {#b}\ntwo\n";
-        let names: Vec<_> = sections(text).into_iter().map(|(id, text)| (id, text.lines().count())).collect();
-        assert_eq!(names, [("top".into(), 2), ("a".into(), 5), ("b".into(), 2)]);
-    }
 
     #[test]
     fn the_language_that_was_forgotten_is_named() {

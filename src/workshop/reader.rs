@@ -7,7 +7,7 @@ use std::fmt::Write;
 use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, html};
 
 use super::pages::console::escape;
-use super::pages::fences::lines;
+use super::pages::fences::{Section, sections};
 use super::pages::{self, LANGUAGES};
 use super::shelf::{self, Entry};
 use crate::error::Result;
@@ -107,7 +107,7 @@ fn search(lang: &str, asked: &str) -> Result<String> {
     let mut hits = Vec::new();
     for entry in shelf::contents(lang)? {
         let Entry::Chapter(title, Some(file)) = entry else { continue };
-        for (id, section, text) in sections(&shelf::page(lang, &file)?) {
+        for Section { id, title: section, text } in sections(&shelf::page(lang, &file)?) {
             let (name, text) = (section.to_lowercase(), text.to_lowercase());
             let score = |word: &String| 20 * name.matches(word.as_str()).count() + text.matches(word.as_str()).count();
             if !query.is_empty() && query.iter().all(|word| score(word) > 0) {
@@ -124,22 +124,6 @@ fn search(lang: &str, asked: &str) -> Result<String> {
         let _ = writeln!(content, "<p>{nothing}</p>");
     }
     document(lang, "search", heading, &content)
-}
-
-/// ID, heading and text of each section of a chapter.
-fn sections(text: &str) -> Vec<(String, String, String)> {
-    let mut found: Vec<(String, String, String)> = Vec::new();
-    for line in lines(text) {
-        let is_heading = !line.fence.inside && !line.fence.is_fence && line.text.starts_with('#');
-        if is_heading {
-            let (title, id) = line.text.trim_start_matches('#').trim().split_once("{#").unwrap_or((line.text.trim_start_matches('#').trim(), ""));
-            found.push((id.trim_end_matches('}').to_string(), title.trim().to_string(), String::new()));
-        } else if let Some((.., text)) = found.last_mut() {
-            text.push_str(line.text);
-            text.push('\n');
-        }
-    }
-    found
 }
 
 /// `q=%EB%84%A4+x` → the words. Bytes that are no UTF-8 find nothing.
@@ -166,14 +150,6 @@ mod tests {
         assert_eq!(asked("q=%EB%84%A4%EC%9E%84+a%2Bb&x=1"), "네임 a+b");
         assert_eq!(asked("q=%"), "\0");
         assert_eq!(asked(""), "");
-    }
-
-    #[test]
-    fn a_section_has_its_address_and_its_words() {
-        let found = sections("# T\nx\n## A thing {#a}\none\n```sh\n# no heading\n```\n");
-        assert_eq!(found[0], (String::new(), "T".into(), "x\n".into()));
-        assert_eq!((found[1].0.as_str(), found[1].1.as_str()), ("a", "A thing"));
-        assert!(found[1].2.contains("no heading"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::jar::{Jar, until};
 use crate::support::peer;
-use crate::support::short::Short;
+use crate::support::short::{Short, unmount_below};
 
 /// The distribution project's own registry; it ends when dropped.
 pub struct Distribution {
@@ -246,11 +246,7 @@ impl Drop for Client {
             let _ = daemon.wait();
         }
         // Mounts that the engine keeps (its netns, its shm) would hold the folder.
-        let root = self.folder().display().to_string();
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        for place in mounts.lines().rev().filter_map(|line| line.split(' ').nth(4)).filter(|place| place.starts_with(&root)) {
-            let _ = Command::new("umount").args(["-l", place]).status();
-        }
+        unmount_below(self.folder());
     }
 }
 

@@ -250,8 +250,8 @@ pub fn pasta_is_as_good_a_way_out(home: &HomeOf) {
     assert!(Command::new("sh").args(["-c", bridge]).status().unwrap().success());
     let script = format!("busybox timeout 5 busybox nc {OUTSIDE} {port}");
     let told = without(home, "slirp4netns", &["run", "--rm", "base", "sh", "-c", &script]);
-    // Debian 12's pasta has sent the same bytes twice on a busy machine; that they came at all is our part.
-    assert!(told.out.starts_with("from outside\n"), "{told:?}");
+    // Debian 12's pasta has sent the same bytes twice on a busy machine; nothing else may come.
+    assert!(!told.out.is_empty() && told.out.replace("from outside\n", "").is_empty(), "{told:?}");
     nobody_is_left(home);
 }
 

@@ -58,11 +58,16 @@ impl Short {
 
 impl Drop for Short {
     fn drop(&mut self) {
-        let root = format!("{}/", self.0.display());
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        for place in mounts.lines().rev().filter_map(|line| line.split(' ').nth(4)).filter(|place| place.starts_with(&root)) {
-            let _ = Command::new("umount").args(["-l", place]).status();
-        }
+        unmount_below(&self.0);
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Lets go of what another engine has mounted below a folder: its namespaces, its shared memory.
+pub fn unmount_below(folder: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let places = mounts.lines().rev().filter_map(|line| line.split(' ').nth(4));
+    for place in places.filter(|place| *place != folder.as_os_str() && Path::new(place).starts_with(folder)) {
+        let _ = Command::new("umount").args(["-l", place]).status();
     }
 }
